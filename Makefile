@@ -1,0 +1,28 @@
+PY  ?= python3
+BIN := .venv/bin
+.PHONY: demo test lint bench soak train clean
+
+demo: .venv/dev.ok            ## play a synthetic drive through the whole system and open the report
+	$(BIN)/syncline demo $(ARGS)
+test: .venv/dev.ok            ## the tests, under ten minutes
+	$(BIN)/python -m pytest $(ARGS)
+lint: .venv/dev.ok            ## ruff, mypy strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+bench: .venv/dev.ok           ## performance as ratios to a peer or to the limit, in one run
+	$(BIN)/python -m pytest tests/bench -o addopts="--import-mode=importlib --strict-markers -ra" --benchmark-only --benchmark-columns=median,iqr,ops $(ARGS)
+soak: .venv/dev.ok            ## long fault and statistics runs
+	$(BIN)/python -m pytest -m soak -o timeout=1800 $(ARGS)
+train: .venv/dev.ok .venv/train.ok   ## train the shipped detector again (downloads torch)
+	$(BIN)/python -m syncline.cloud.train.detector $(ARGS)
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+.venv/%.ok: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$*]'
+	@touch $@
+$(BIN)/python:
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11+ needed: make PY=python3.11")'
+	@$(PY) -m venv .venv >/dev/null 2>&1 || { $(PY) -m venv --clear --without-pip .venv && \
+	  $(PY) -m pip --python $@ install -q pip; }

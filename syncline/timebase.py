@@ -1,0 +1,387 @@
+"""Instants, clocks and the mapping from raw time to UTC.
+
+This module is the only reader of the operating system's clocks. A record carries an `Instant`
+(boot id and CLOCK_MONOTONIC_RAW nanoseconds); UTC is what a `MappingSegment` says about it, now or
+after a later revision of that segment. See docs/time.md.
+"""
+
+from __future__ import annotations
+
+import bisect
+import enum
+import time
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncline.errors import ClockError, UnknownSegmentError
+
+NS_PER_S = 1_000_000_000
+NO_BOUND_NS = 2**62
+"""Bound of a time that nothing vouches for (about 146 years)."""
+
+
+class Clock(enum.IntEnum):
+    """The clock a stamp was taken on. Values are those of the wire and the log."""
+
+    UNKNOWN = 0
+    MONOTONIC_RAW = 1
+    MONOTONIC = 2
+    BOOTTIME = 3
+    REALTIME = 4
+    TAI = 5
+    DEVICE = 6
+    UTC = 7
+
+
+class TimeState(enum.IntEnum):
+    """What the time service knows at an instant."""
+
+    COLD = 0
+    SYNCED = 1
+    HOLDOVER = 2
+    SUSPECT = 3
+    INTERFERENCE = 4
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Instant:
+    """A point in time as records carry it.
+
+    Attributes:
+        boot_id: The kernel's boot id (UUID text); RAW times of two boots are never comparable.
+        raw_ns: CLOCK_MONOTONIC_RAW, nanoseconds.
+    """
+
+    boot_id: str
+    raw_ns: int
+
+
+class RawClock(Protocol):
+    """What daemons take as their clock: raw nanoseconds and the boot they belong to."""
+
+    @property
+    def boot_id(self) -> str:
+        """Boot that `raw_ns` counts in."""
+
+    def raw_ns(self) -> int:
+        """CLOCK_MONOTONIC_RAW now, nanoseconds."""
+
+    def sleep_until(self, raw_ns: int) -> None:
+        """Block until `raw_ns` has passed."""
+
+
+@lru_cache(maxsize=1)
+def os_boot_id() -> str:
+    """The kernel's boot id, or the text of zeros where the kernel does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return "00000000-0000-0000-0000-000000000000"
+
+
+class OsClock:
+    """The machine's own clocks."""
+
+    @property
+    def boot_id(self) -> str:
+        """Boot id of the running kernel."""
+        return os_boot_id()
+
+    def raw_ns(self) -> int:
+        """CLOCK_MONOTONIC_RAW now, nanoseconds."""
+        return time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
+
+    def sleep_until(self, raw_ns: int) -> None:
+        """Block until `raw_ns` has passed; returns at once when it already has."""
+        while (left_ns := raw_ns - self.raw_ns()) > 0:
+            time.sleep(left_ns / NS_PER_S)
+
+    def now(self) -> Instant:
+        """The present instant."""
+        return Instant(self.boot_id, self.raw_ns())
+
+
+class ManualClock:
+    """A clock that a test or a replay moves by hand.
+
+    Args:
+        raw_ns: First reading.
+        boot_id: Boot the readings belong to.
+    """
+
+    def __init__(self, raw_ns: int = 0, boot_id: str = "manual") -> None:
+        self._raw_ns = raw_ns
+        self._boot_id = boot_id
+
+    @property
+    def boot_id(self) -> str:
+        """Boot id given at construction."""
+        return self._boot_id
+
+    def raw_ns(self) -> int:
+        """The reading set last, nanoseconds."""
+        return self._raw_ns
+
+    def advance(self, ns: int) -> None:
+        """Move the clock forward by `ns` nanoseconds."""
+        self.sleep_until(self._raw_ns + ns)
+
+    def sleep_until(self, raw_ns: int) -> None:
+        """Move the clock to `raw_ns` unless it is already past it."""
+        self._raw_ns = max(self._raw_ns, raw_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class PairedRead:
+    """One clock read between two readings of RAW.
+
+    Attributes:
+        raw_ns: Middle of the bracket, CLOCK_MONOTONIC_RAW.
+        other_ns: The other clock's reading.
+        bracket_ns: Width of the bracket; the pairing error is at most half of it.
+    """
+
+    raw_ns: int
+    other_ns: int
+    bracket_ns: int
+
+
+_CLOCK_IDS = {
+    Clock.MONOTONIC_RAW: time.CLOCK_MONOTONIC_RAW,
+    Clock.MONOTONIC: time.CLOCK_MONOTONIC,
+    Clock.BOOTTIME: getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC),
+    Clock.REALTIME: time.CLOCK_REALTIME,
+    Clock.TAI: getattr(time, "CLOCK_TAI", 11),
+}
+
+
+def paired_read(clock: Clock, tries: int = 5) -> PairedRead:
+    """Read `clock` between two RAW readings, keeping the tightest of `tries` brackets.
+
+    Raises:
+        ClockError: The operating system has no such clock.
+    """
+    clock_id = _CLOCK_IDS.get(clock)
+    if clock_id is None:
+        raise ClockError(f"clock {clock.name} cannot be read by the operating system")
+    best: PairedRead | None = None
+    for _ in range(tries):
+        before_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
+        other_ns = time.clock_gettime_ns(clock_id)
+        after_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
+        bracket_ns = after_ns - before_ns
+        if best is None or bracket_ns < best.bracket_ns:
+            best = PairedRead(before_ns + bracket_ns // 2, other_ns, bracket_ns)
+    if best is None:
+        raise ClockError(f"paired read of {clock.name} with tries={tries}: at least 1 is needed")
+    return best
+
+
+@dataclass(frozen=True, slots=True)
+class MappingSegment:
+    """UTC as a line over raw time, valid from `raw0_ns` until the next segment begins.
+
+    `utc(raw) = utc0_ns + (raw - raw0_ns) * (1 + rate)`. The variance of that value is
+    `cov[0] + 2*cov[1]*dt + cov[2]*dt**2` with dt in seconds (offset ns^2, ns^2/s, ns^2/s^2) plus
+    `wander_ns2_per_s * |dt|` random walk. The hard bound grows by `drift_limit_ppb` away from raw0.
+
+    Attributes:
+        id: Counts up within a boot; a record names it.
+        revision: 0 as published live; a smoother issues n+1.
+        boot_id: Boot whose raw time this maps.
+        raw0_ns: Start, CLOCK_MONOTONIC_RAW.
+        utc0_ns: UTC at raw0_ns, nanoseconds since 1970-01-01T00:00:00Z (leap seconds not counted).
+        rate: dUTC/draw - 1.
+        cov: Variance of offset, covariance, variance of rate, see above.
+        wander_ns2_per_s: Random-walk variance that each second away from raw0 adds.
+        hard_bound_ns: Bound on |UTC error| at raw0_ns that holds whatever the path did.
+        drift_limit_ppb: Growth of the hard bound, nanoseconds per second.
+        state: What the service knew.
+        sources: Names of the sources that were used.
+    """
+
+    id: int
+    revision: int
+    boot_id: str
+    raw0_ns: int
+    utc0_ns: int
+    rate: float = 0.0
+    cov: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    wander_ns2_per_s: float = 0.0
+    hard_bound_ns: int = NO_BOUND_NS
+    drift_limit_ppb: float = 1000.0
+    state: TimeState = TimeState.COLD
+    sources: tuple[str, ...] = ()
+
+    def utc_ns(self, raw_ns: int) -> int:
+        """UTC of `raw_ns`, exact in int64 (the rate term is small enough for a float)."""
+        dt_ns = raw_ns - self.raw0_ns
+        return self.utc0_ns + dt_ns + round(dt_ns * self.rate)
+
+    def sigma_ns(self, raw_ns: int) -> float:
+        """One standard deviation of the UTC error at `raw_ns`."""
+        dt_s = (raw_ns - self.raw0_ns) / NS_PER_S
+        var = self.cov[0] + 2.0 * self.cov[1] * dt_s + self.cov[2] * dt_s * dt_s
+        return float(max(var + self.wander_ns2_per_s * abs(dt_s), 0.0) ** 0.5)
+
+    def bound_ns(self, raw_ns: int) -> int:
+        """Hard bound on |UTC error| at `raw_ns`."""
+        if self.hard_bound_ns >= NO_BOUND_NS:
+            return NO_BOUND_NS
+        grown = abs(raw_ns - self.raw0_ns) * self.drift_limit_ppb * 1e-9
+        return min(self.hard_bound_ns + int(np.ceil(grown)), NO_BOUND_NS)
+
+
+@dataclass(frozen=True, slots=True)
+class UtcTime:
+    """UTC of one raw instant with what is known of its error."""
+
+    utc_ns: int
+    sigma_ns: float
+    bound_ns: int
+    state: TimeState
+
+
+@dataclass(frozen=True, slots=True)
+class UtcTimes:
+    """UTC of many raw instants: arrays of shape (N,)."""
+
+    utc_ns: NDArray[np.int64]
+    sigma_ns: NDArray[np.float64]
+    bound_ns: NDArray[np.int64]
+    state: NDArray[np.int8]
+
+
+@dataclass
+class Timebase:
+    """The mapping segments of one boot, in order of raw0_ns; the newest revision of each wins.
+
+    Attributes:
+        boot_id: Boot whose raw time is mapped; segments of other boots are refused.
+        limit: Segments kept; the oldest go first (bounded memory).
+    """
+
+    boot_id: str
+    limit: int = 100_000
+    _segments: list[MappingSegment] = field(default_factory=list)
+    _starts: list[int] = field(default_factory=list)
+    _by_id: dict[int, MappingSegment] = field(default_factory=dict)
+
+    def add(self, segment: MappingSegment) -> bool:
+        """Take a segment or a newer revision of one; returns False for an old revision.
+
+        Raises:
+            ClockError: The segment belongs to another boot.
+        """
+        if segment.boot_id != self.boot_id:
+            raise ClockError(
+                f"mapping segment {segment.id} is of boot {segment.boot_id!r}, not {self.boot_id!r}",
+                remedy="Raw times of two boots cannot be joined; keep one Timebase per boot",
+            )
+        known = self._by_id.get(segment.id)
+        if known is not None:
+            if segment.revision <= known.revision:
+                return False
+            self._remove(known)
+        at = bisect.bisect_right(self._starts, segment.raw0_ns)
+        self._segments.insert(at, segment)
+        self._starts.insert(at, segment.raw0_ns)
+        self._by_id[segment.id] = segment
+        if len(self._segments) > self.limit:
+            self._remove(self._segments[0])
+        return True
+
+    def _remove(self, segment: MappingSegment) -> None:
+        at = self._segments.index(segment)
+        del self._segments[at], self._starts[at], self._by_id[segment.id]
+
+    @property
+    def segments(self) -> tuple[MappingSegment, ...]:
+        """All segments in order of raw0_ns."""
+        return tuple(self._segments)
+
+    def segment(self, segment_id: int) -> MappingSegment:
+        """The newest revision of a segment.
+
+        Raises:
+            UnknownSegmentError: No such segment was added, or it was dropped by the limit.
+        """
+        try:
+            return self._by_id[segment_id]
+        except KeyError:
+            raise UnknownSegmentError(
+                f"mapping segment {segment_id} of boot {self.boot_id!r} is not known",
+                remedy="Read the log's /time/mapping topic before its records",
+            ) from None
+
+    def at(self, raw_ns: int) -> MappingSegment | None:
+        """The segment in force at `raw_ns`; the first one also answers for what came before it."""
+        if not self._segments:
+            return None
+        return self._segments[max(bisect.bisect_right(self._starts, raw_ns) - 1, 0)]
+
+    @overload
+    def utc(self, raw_ns: int) -> UtcTime: ...
+    @overload
+    def utc(self, raw_ns: NDArray[np.int64]) -> UtcTimes: ...
+    def utc(self, raw_ns: int | NDArray[np.int64]) -> UtcTime | UtcTimes:
+        """UTC of raw instants, with sigma, hard bound and state.
+
+        Args:
+            raw_ns: CLOCK_MONOTONIC_RAW nanoseconds of this boot, a scalar or an array (N,).
+
+        Raises:
+            ClockError: No segment was ever added.
+        """
+        if isinstance(raw_ns, np.ndarray):
+            return self._utc_many(raw_ns)
+        segment = self.at(raw_ns)
+        if segment is None:
+            raise _no_segments(self.boot_id)
+        return UtcTime(
+            segment.utc_ns(raw_ns),
+            segment.sigma_ns(raw_ns),
+            segment.bound_ns(raw_ns),
+            segment.state,
+        )
+
+    def _utc_many(self, raw_ns: NDArray[np.int64]) -> UtcTimes:
+        if not self._segments:
+            raise _no_segments(self.boot_id)
+        raw = np.asarray(raw_ns, dtype=np.int64)
+        which = np.searchsorted(np.asarray(self._starts, dtype=np.int64), raw, side="right") - 1
+        which = np.maximum(which, 0)
+        used, inverse = np.unique(which, return_inverse=True)
+        seg = [self._segments[int(i)] for i in used]
+
+        def column(values: list[float]) -> NDArray[np.float64]:
+            return np.asarray(values, dtype=np.float64)[inverse]
+
+        raw0 = np.asarray([s.raw0_ns for s in seg], dtype=np.int64)[inverse]
+        utc0 = np.asarray([s.utc0_ns for s in seg], dtype=np.int64)[inverse]
+        hard = np.asarray([s.hard_bound_ns for s in seg], dtype=np.int64)[inverse]
+        state = np.asarray([s.state for s in seg], dtype=np.int8)[inverse]
+        dt_ns = raw - raw0
+        utc = utc0 + dt_ns + np.rint(dt_ns * column([s.rate for s in seg])).astype(np.int64)
+        dt_s = dt_ns / NS_PER_S
+        var = (
+            column([s.cov[0] for s in seg])
+            + 2.0 * column([s.cov[1] for s in seg]) * dt_s
+            + column([s.cov[2] for s in seg]) * dt_s**2
+            + column([s.wander_ns2_per_s for s in seg]) * np.abs(dt_s)
+        )
+        grown = np.ceil(np.abs(dt_ns) * column([s.drift_limit_ppb * 1e-9 for s in seg]))
+        bound = np.where(hard >= NO_BOUND_NS, NO_BOUND_NS, hard + grown.astype(np.int64))
+        return UtcTimes(utc, np.sqrt(np.maximum(var, 0.0)), bound, state)
+
+
+def _no_segments(boot_id: str) -> ClockError:
+    return ClockError(
+        f"no mapping segment is known for boot {boot_id!r}",
+        remedy="Wait for the time service's first segment, or keep the raw time",
+    )
