@@ -1,1 +1,77 @@
-"""TODO."""
+"""The `syncline` command: a table of commands, each imported only when it runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from syncline import __version__
+from syncline.errors import SynclineError
+
+_GROUPS = {
+    "time": "Ask, watch, simulate and re-time the clocks.",
+    "log": "Inspect, recover, convert, cut and view recorded logs.",
+    "model": "Import, check, quantise, bench and promote models.",
+    "dataset": "Make and export immutable dataset versions.",
+    "sensors": "Calibrate and inspect sensors.",
+    "keys": "Make and list device, server and signing keys.",
+}
+
+# (group, command) -> "module:function", one-line help
+_COMMANDS: dict[tuple[str, str], tuple[str, str]] = {}
+
+
+def build_app() -> App:
+    """The whole command tree; nothing but cyclopts is imported until a command runs."""
+    app = App(
+        name="syncline",
+        help="When every pixel was exposed, how sure of it, and better models because of it.",
+        version=__version__,
+        version_flags=["--version"],
+        result_action="return_value",
+    )
+    groups = {name: App(name=name, help=text) for name, text in _GROUPS.items()}
+    used = {group for group, _ in _COMMANDS if group}
+    for (group, command), (target, text) in _COMMANDS.items():
+        parent = groups[group] if group else app
+        parent.command(target, name=command, help=text)
+    for name in sorted(used):
+        app.command(groups[name])
+    return app
+
+
+def _take_verbosity(argv: list[str]) -> int:
+    """Remove -v/-vv from the arguments; returns the count."""
+    count = 0
+    for flag, weight in (("-v", 1), ("-vv", 2), ("--verbose", 1)):
+        while flag in argv:
+            argv.remove(flag)
+            count += weight
+    return count
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; errors become one line on stderr and the documented exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    verbosity = _take_verbosity(args)
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s %(message)s")
+    try:
+        result = build_app()(args, exit_on_error=False, print_error=True)
+    except SynclineError as error:
+        sys.stderr.write(f"syncline: {error}\n")
+        if verbosity >= 2:
+            logging.getLogger(__name__).debug("traceback", exc_info=error)
+        return error.exit_code
+    except CycloptsError:
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return result if isinstance(result, int) else 0
