@@ -1,1 +1,1 @@
-"""TODO."""
+"""sensors: frames from cameras, logs and files, and the true time of every pixel in them."""
