@@ -1,0 +1,162 @@
+"""A video file as a camera: presentation times become device stamps, never `index / fps`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.container
+import av.error
+import av.video
+import numpy as np
+from numpy.typing import NDArray
+
+from syncline.errors import MediaError
+from syncline.sensors.adapter import Health, HealthState
+from syncline.sensors.frame import FrameEvent, Quality, RawFrame, Stamp
+from syncline.timebase import NS_PER_S, Clock
+
+MAX_PIXELS = 64_000_000
+"""Largest picture that is decoded; a hostile header asks for more."""
+
+COARSE_TICK_NS = 100_000
+"""Container ticks longer than this lose more than a frame's timing is worth (Matroska: 1 ms)."""
+
+
+class VideoFile:
+    """Frames of a video file in presentation order.
+
+    Memory: one decoded frame and the decoder's own reference frames.
+
+    Args:
+        path: File that FFmpeg can read.
+        camera: Name given to the frames.
+        start_ns: Time of the first picture on the recording's clock.
+        threads: Decoder threads.
+    """
+
+    def __init__(
+        self, path: Path, camera: str = "camera", *, start_ns: int = 0, threads: int = 1
+    ) -> None:
+        self._path = path
+        self._camera = camera
+        self._start_ns = start_ns
+        self._threads = threads
+        self._container: av.container.InputContainer | None = None
+        self._frames = 0
+        self._errors = 0
+        self._state = HealthState.CLOSED
+        self._last_ns: int | None = None
+        self.tick_ns = 0.0
+        self.period_ns = 0.0
+        self.size_px = (0, 0)
+        self.quality = Quality.NO_EXPOSURE
+
+    def open(self) -> None:
+        """Open the file and read the stream's geometry.
+
+        Raises:
+            MediaError: The file is absent, is no video, or its pictures are too large.
+        """
+        try:
+            self._container = av.open(str(self._path), mode="r")
+        except (OSError, av.error.FFmpegError) as error:
+            raise MediaError(
+                f"cannot read video {self._path}: {_reason(error)}",
+                remedy="Check the path, or re-encode it with: ffmpeg -i IN -c:v libx264 OUT.mp4",
+            ) from error
+        if not self._container.streams.video:
+            self.close()
+            raise MediaError(f"{self._path} has no video stream", remedy="Give a video file")
+        stream = self._container.streams.video[0]
+        stream.thread_count = self._threads
+        stream.thread_type = "FRAME" if self._threads > 1 else "SLICE"
+        self._read_geometry(stream)
+        self._state = HealthState.OK
+
+    def _read_geometry(self, stream: av.video.VideoStream) -> None:
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > MAX_PIXELS:
+            raise MediaError(
+                f"{self._path}: pictures of {width}x{height}, limit {MAX_PIXELS} pixels",
+                remedy="Scale the video down first",
+            )
+        self.size_px = (width, height)
+        time_base = stream.time_base or Fraction(1, 90_000)
+        self.tick_ns = float(time_base * NS_PER_S)
+        rate = stream.average_rate or stream.guessed_rate
+        self.period_ns = float(NS_PER_S / rate) if rate else 0.0
+
+    def frames(self) -> Iterator[RawFrame]:
+        """Frames in presentation order; a truncated tail ends the stream and is counted.
+
+        Raises:
+            MediaError: Not a single picture could be decoded.
+        """
+        if self._container is None:
+            self.open()
+        assert self._container is not None
+        stream = self._container.streams.video[0]
+        time_base = stream.time_base or Fraction(1, 90_000)
+        first_pts = stream.start_time or 0
+        try:
+            for frame in self._container.decode(stream):
+                if frame.pts is None:
+                    self._errors += 1
+                    continue
+                offset_ns = int((frame.pts - first_pts) * time_base * NS_PER_S)
+                yield self._raw_frame(frame, self._start_ns + offset_ns)
+        except (av.error.FFmpegError, ValueError) as error:
+            self._errors += 1
+            if self._frames == 0:
+                raise MediaError(
+                    f"{self._path}: no picture could be decoded ({_reason(error)})",
+                    remedy="The file is damaged; recover it or record it again",
+                ) from error
+        if self._frames == 0:
+            raise MediaError(f"{self._path} holds no pictures", remedy="Record it again")
+        self._state = HealthState.ENDED
+
+    def _raw_frame(self, frame: av.video.VideoFrame, t_ns: int) -> RawFrame:
+        # Half a tick of rounding is the only error we know of; its spread is uniform.
+        sigma_ns = self.tick_ns / 12**0.5
+        image: NDArray[np.uint8] = np.asarray(frame.to_ndarray(format="bgr24"), dtype=np.uint8)
+        raw = RawFrame(
+            camera=self._camera,
+            sequence=self._frames,
+            device_ticks=None,
+            driver=Stamp(t_ns, Clock.MONOTONIC_RAW, FrameEvent.EOF, sigma_ns),
+            arrival=Stamp(t_ns, Clock.MONOTONIC_RAW, FrameEvent.ARRIVAL),
+            payload=image,
+        )
+        self._frames += 1
+        self._last_ns = t_ns
+        return raw
+
+    def health(self) -> Health:
+        """State and counters."""
+        coarse = self.tick_ns > COARSE_TICK_NS
+        return Health(
+            self._state,
+            frames=self._frames,
+            errors=self._errors,
+            last_ns=self._last_ns,
+            stamp_clock=Clock.MONOTONIC_RAW,
+            stamp_event=FrameEvent.EOF,
+            detail=f"container tick {self.tick_ns / 1e3:g} us" + (" (coarse)" if coarse else ""),
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+        if self._state is not HealthState.ENDED:
+            self._state = HealthState.CLOSED
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return text.splitlines()[0] if text else type(error).__name__
