@@ -54,7 +54,8 @@ def _export_split(
 ) -> int:
     items = [item for item in version.items if version.splits[item.drive] == split]
     folder.mkdir(parents=True)
-    images, annotations = [], []
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
     for at, item in enumerate(items, start=1):
         name = f"{item.device}_{item.boot_id[:8]}_{item.camera}_{item.frame_index:08d}.jpg"
         (folder / name).write_bytes(read(item.image))

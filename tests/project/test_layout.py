@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tomllib
@@ -36,11 +35,11 @@ def test_every_package_is_listed_in_pyproject() -> None:
 def test_the_links_point_at_the_folders(area: str) -> None:
     link = ROOT / "syncline" / area
     assert link.is_symlink()
-    assert Path(os.readlink(link)) == Path("..") / area
+    assert link.readlink() == Path("..") / area
 
 
 def test_no_module_is_imported_by_its_folder_name() -> None:
-    """`import edge` from the root would give a second copy of every class; ruff's TID251 bars it."""
+    """`import edge` from the root would give a second copy of every class."""
     banned = tomllib.loads((ROOT / "pyproject.toml").read_text())
     names = banned["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"]
     assert set(AREAS[1:]) <= set(names)
