@@ -1,1 +1,1 @@
-"""TODO."""
+"""Recorded logs: MCAP files in a ring of segments. See docs/log-format.md."""
