@@ -1,0 +1,196 @@
+"""`edge.toml`: what the edge daemon reads. Every key, unit and default: docs/config.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from syncline.config import Section, load
+from syncline.errors import ConfigError
+from syncline.sensors.frame import Anchor
+from syncline.sensors.mode import ScanDirection, SensorMode, Shutter
+from syncline.sync.config import TimeSection
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_-]{1,64}$")]
+Positive = Annotated[float, msgspec.Meta(gt=0.0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0.0)]
+Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
+
+
+class DeviceSection(Section, frozen=True, kw_only=True):
+    """Who this device is and where it keeps what it must not lose.
+
+    Attributes:
+        name: Name of the device, in logs and for people; the key alone proves identity.
+        data: Folder for recordings, spool, models and learned clock state.
+    """
+
+    name: Name
+    data: str
+
+
+class CameraSection(Section, frozen=True, kw_only=True):
+    """One camera and the timing model that it declares.
+
+    Attributes:
+        name: Name in topics.
+        kind: `synthetic`, `video` (file), `images` (folder) or `v4l2`.
+        path: File, folder or device node; not for `synthetic`.
+        loop: Start again at the end of a file or folder.
+        fps: Rate of a synthetic camera, or of pictures whose names tell no time.
+        seed: Seed of the synthetic drive.
+        width: Width of the synthetic picture, pixels.
+        height: Height of the synthetic picture, pixels.
+        shutter: `global`, `rolling` or `global_reset`.
+        readout_us: First to one past the last line, microseconds; 0 = not known.
+        direction: `top_bottom`, `bottom_top`, `left_right` or `right_left`.
+        anchor: `trigger`, `readout` or `unknown`: what is periodic.
+        exposure_us: Exposure where the camera does not report it: [shortest, longest].
+    """
+
+    name: Name
+    kind: Literal["synthetic", "video", "images", "v4l2"]
+    path: str = ""
+    loop: bool = False
+    fps: Positive = 20.0
+    seed: int = 1
+    width: Annotated[int, msgspec.Meta(ge=16, le=8192)] = 640
+    height: Annotated[int, msgspec.Meta(ge=16, le=8192)] = 384
+    shutter: Literal["global", "rolling", "global_reset"] = "global"
+    readout_us: NotNegative = 0.0
+    direction: Literal["top_bottom", "bottom_top", "left_right", "right_left"] = "top_bottom"
+    anchor: Literal["trigger", "readout", "unknown"] = "unknown"
+    exposure_us: tuple[NotNegative, NotNegative] = (500.0, 18_000.0)
+
+    def mode(self, width_px: int, height_px: int, period_ns: float) -> SensorMode:
+        """The declared readout for pictures of a size."""
+        return SensorMode.simple(
+            width_px,
+            height_px,
+            readout_ns=self.readout_us * 1e3 or float(height_px),
+            period_ns=period_ns if self.readout_us else 0.0,
+            shutter=Shutter(self.shutter),
+            direction=ScanDirection(self.direction),
+        )
+
+    @property
+    def anchor_kind(self) -> Anchor:
+        """The declared anchor as its enum."""
+        return Anchor(self.anchor)
+
+
+class ModelSection(Section, frozen=True, kw_only=True):
+    """The model that runs.
+
+    Attributes:
+        bundle: Folder of a model bundle, or the name of one that ships with syncline.
+        channel: Follow this channel of the collector's registry; empty: never update.
+        trusted_keys: Ed25519 public keys (64 hex digits); a bundle must be signed by one of them.
+            Empty: only the bundle named here runs, and updates are refused.
+        policy: What happens to frames that come faster than they can be processed: `latest` keeps
+            the newest, `fifo` queues up to `queue`, `block` holds the camera back.
+        queue: Frames held under `fifo`.
+        deadline_ms: Frames older than this are dropped before inference; a run past it is ended.
+        threads: Threads of one inference.
+        security_floor: Least `security_version` accepted.
+    """
+
+    bundle: str = "road-detector"
+    channel: str = ""
+    trusted_keys: tuple[Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")], ...] = ()
+    policy: Literal["latest", "fifo", "block"] = "latest"
+    queue: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 8
+    deadline_ms: Positive = 500.0
+    threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    security_floor: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class RecordSection(Section, frozen=True, kw_only=True):
+    """What is recorded on the device.
+
+    Attributes:
+        enabled: Record at all.
+        segment_s: Length of a segment, seconds.
+        quota_mb: Disk that recordings may use; the oldest unpinned segment goes first.
+        images: Record the pictures too.
+        jpeg_quality: 1..100.
+    """
+
+    enabled: bool = True
+    segment_s: Positive = 10.0
+    quota_mb: Positive = 4096.0
+    images: bool = True
+    jpeg_quality: Percent = 80
+
+
+class LinkSection(Section, frozen=True, kw_only=True):
+    """The way to the collector.
+
+    Attributes:
+        endpoint: ZeroMQ endpoint such as `tcp://collector:5555`; empty: nothing is sent.
+        server_key: The collector's public key file.
+        key: This device's secret key file.
+        quota_mb: Disk that the spool may use.
+        drain_s: On SIGTERM, how long to wait for acknowledgements.
+        upload_images: Send camera segments too, after everything else.
+    """
+
+    endpoint: str = ""
+    server_key: str = ""
+    key: str = ""
+    quota_mb: Positive = 1024.0
+    drain_s: NotNegative = 5.0
+    upload_images: bool = False
+
+
+class HealthSection(Section, frozen=True, kw_only=True):
+    """What the daemon says of itself.
+
+    Attributes:
+        interval_s: Seconds between `/health` messages.
+        prometheus: `host:port` of a text endpoint for Prometheus; empty: none.
+    """
+
+    interval_s: Positive = 1.0
+    prometheus: str = ""
+
+
+class EdgeConfig(Section, frozen=True, kw_only=True):
+    """The whole of `edge.toml`."""
+
+    device: DeviceSection
+    camera: Annotated[tuple[CameraSection, ...], msgspec.Meta(min_length=1, max_length=16)]
+    model: ModelSection = ModelSection()
+    record: RecordSection = RecordSection()
+    link: LinkSection = LinkSection()
+    time: TimeSection = TimeSection()
+    health: HealthSection = HealthSection()
+
+
+def load_edge_config(path: Path) -> EdgeConfig:
+    """Read and check `edge.toml`.
+
+    Raises:
+        ConfigError: A key is unknown, missing or impossible; the message holds its path.
+    """
+    config = load(path, EdgeConfig)
+    names = [camera.name for camera in config.camera]
+    if len(set(names)) != len(names):
+        raise ConfigError(
+            f"{path}: two cameras share a name ({', '.join(names)})",
+            remedy="Give every [[camera]] its own name",
+        )
+    for at, camera in enumerate(config.camera):
+        if camera.kind != "synthetic" and not camera.path:
+            raise ConfigError(
+                f"{path}: $.camera[{at}].path is empty, kind {camera.kind!r} needs it",
+                remedy="Give the file, folder or device node",
+            )
+    if config.link.endpoint and not (config.link.server_key and config.link.key):
+        raise ConfigError(
+            f"{path}: $.link.endpoint is set, $.link.server_key or $.link.key is empty",
+            remedy="Make keys with: syncline keys new NAME --out DIR",
+        )
+    return config

@@ -1,0 +1,175 @@
+"""Typed results to the protobuf messages that are recorded and sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncline.log.schemas import LogMessage
+from syncline.messages import syncline_pb2 as pb
+from syncline.sensors.frame import Anchor, FrameTime, RawFrame
+from syncline.sensors.mode import ScanDirection, SensorMode, Shutter
+from syncline.timebase import MappingSegment
+
+NO_TRIGGER = -1
+
+_SHUTTER = {
+    Shutter.GLOBAL: pb.SHUTTER_GLOBAL,
+    Shutter.ROLLING: pb.SHUTTER_ROLLING,
+    Shutter.GLOBAL_RESET: pb.SHUTTER_GLOBAL_RESET,
+}
+_DIRECTION = {
+    ScanDirection.TOP_BOTTOM: pb.SCAN_TOP_BOTTOM,
+    ScanDirection.BOTTOM_TOP: pb.SCAN_BOTTOM_TOP,
+    ScanDirection.LEFT_RIGHT: pb.SCAN_LEFT_RIGHT,
+    ScanDirection.RIGHT_LEFT: pb.SCAN_RIGHT_LEFT,
+}
+_ANCHOR = {
+    Anchor.TRIGGER: pb.ANCHOR_TRIGGER,
+    Anchor.READOUT: pb.ANCHOR_READOUT,
+    Anchor.UNKNOWN: pb.ANCHOR_UNKNOWN,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One message for one topic.
+
+    Attributes:
+        topic: Name of a row of `syncline.topics`, with the camera filled in.
+        message: Message of that row's schema.
+        raw_ns: Its time, CLOCK_MONOTONIC_RAW.
+    """
+
+    topic: str
+    message: LogMessage
+    raw_ns: int
+
+
+def segment_message(segment: MappingSegment, policy: str = "") -> pb.MappingSegment:
+    """A mapping segment as it is recorded on `/time/mapping`."""
+    return pb.MappingSegment(
+        id=segment.id,
+        revision=segment.revision,
+        boot_id=segment.boot_id,
+        raw0_ns=segment.raw0_ns,
+        utc0_ns=segment.utc0_ns,
+        rate=segment.rate,
+        var_offset_ns2=segment.cov[0],
+        cov_offset_rate=segment.cov[1],
+        var_rate=segment.cov[2],
+        wander_ns2_per_s=segment.wander_ns2_per_s,
+        hard_bound_ns=segment.hard_bound_ns,
+        drift_limit_ppb=segment.drift_limit_ppb,
+        state=pb.TimeState.Name(int(segment.state)),
+        sources=segment.sources,
+        policy=policy,
+    )
+
+
+def mode_message(mode: SensorMode) -> pb.SensorMode:
+    """A sensor mode as part of a frame's timing."""
+    x, y, w, h = mode.crop
+    return pb.SensorMode(
+        width=mode.width,
+        height=mode.height,
+        crop_x_px=x,
+        crop_y_px=y,
+        crop_w_px=w,
+        crop_h_px=h,
+        binning_x=mode.binning[0],
+        binning_y=mode.binning[1],
+        line_time_ns=mode.line_time_ns,
+        frame_length_lines=mode.frame_length_lines,
+        shutter=_SHUTTER[mode.shutter],
+        direction=_DIRECTION[mode.direction],
+    )
+
+
+def timing_message(
+    frame: RawFrame, timing: FrameTime, boot_id: str, segment_id: int
+) -> pb.FrameTiming:
+    """The true time of a frame's pixels, as it is recorded on `/camera/*/timing`."""
+    exposure = max(timing.exposures, key=lambda e: e.duration_ns, default=None)
+    return pb.FrameTiming(
+        camera=timing.camera,
+        boot_id=boot_id,
+        index=timing.index,
+        sequence=timing.sequence or 0,
+        soe_raw_ns=timing.soe_ns,
+        mid_raw_ns=timing.mid_ns,
+        eof_raw_ns=timing.eof_ns,
+        arrival_raw_ns=frame.arrival.t_ns,
+        sigma_ns=timing.sigma_ns,
+        bias_low_ns=timing.bias_ns[0],
+        bias_high_ns=timing.bias_ns[1],
+        anchor=_ANCHOR[timing.anchor],
+        quality=timing.quality.value,
+        exposure_ns=exposure.duration_ns if exposure else 0,
+        gain=exposure.gain if exposure else 0.0,
+        mode=mode_message(timing.mode),
+        trigger_id=NO_TRIGGER if timing.trigger_id is None else timing.trigger_id,
+        segment_id=segment_id,
+        device_ticks=frame.device_ticks or 0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRef:
+    """What every result says of the frame it was made from."""
+
+    camera: str
+    boot_id: str
+    frame_index: int
+    mid_raw_ns: int
+    segment_id: int
+    model_sha256: str
+    valid: bool
+    invalid_reason: str
+    shadow: bool = False
+
+
+def detections_message(
+    ref: FrameRef,
+    timing: FrameTime,
+    size_px: tuple[int, int],
+    xyxy_px: NDArray[np.float32],
+    score: NDArray[np.float32],
+    class_id: NDArray[np.int64],
+) -> pb.Detections:
+    """Boxes as packed columns, each with the time of its own rows.
+
+    Args:
+        ref: Frame, model and validity.
+        timing: Frame time, for the row offsets.
+        size_px: (width, height) of the source picture.
+        xyxy_px: (N, 4) boxes in source pixels.
+        score: (N,) scores.
+        class_id: (N,) classes.
+    """
+    boxes = xyxy_px.reshape(-1, 4)
+    centres = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2], axis=1)
+    rows = timing.pixel_time(centres) - timing.mid_ns
+    return pb.Detections(
+        camera=ref.camera,
+        boot_id=ref.boot_id,
+        frame_index=ref.frame_index,
+        mid_raw_ns=ref.mid_raw_ns,
+        segment_id=ref.segment_id,
+        model_sha256=ref.model_sha256,
+        image_width=size_px[0],
+        image_height=size_px[1],
+        x0_px=boxes[:, 0].tolist(),
+        y0_px=boxes[:, 1].tolist(),
+        x1_px=boxes[:, 2].tolist(),
+        y1_px=boxes[:, 3].tolist(),
+        score=score.tolist(),
+        class_id=class_id.astype(np.int64).tolist(),
+        row_offset_ns=rows.tolist(),
+        time_sigma_ns=timing.sigma_ns,
+        valid=ref.valid,
+        invalid_reason=ref.invalid_reason,
+        shadow=ref.shadow,
+    )
