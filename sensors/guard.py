@@ -1,0 +1,144 @@
+"""Tells a clock that steps or is slewed, and a path that grows slower, from bad luck.
+
+One block out of line is bad luck and is left out. Two in a row on the same side are an event:
+far late means that the host clock was set forward; growing means that it is being slewed; the same
+amount twice means that the path's least delay changed, for no oscillator moves like that. Such a
+delay is held apart, so that the mapping does not follow it, and is never taken below zero.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+
+from syncline.sensors.bank import BlockNoise, Estimate, OffsetBank
+from syncline.sensors.blocks import Block
+
+ALARM_SIGMAS = 5.0
+ALARM_FLOOR_NS = 60_000.0
+FORWARD_NS = 2_500_000.0
+FORWARD_SIGMAS = 8.0
+SLEW_NS_S = 500_000.0
+"""Largest slew that adjtime makes (500 ppm)."""
+RECENT_S = 10.0
+"""A second event within this time of a held delay shows that the clock moves, not the path."""
+STALL_SHARE = 0.6
+"""Late blocks that arrived within less than this share of their own length are a stall's queue."""
+
+
+class Verdict(enum.Enum):
+    """What a block turned out to be."""
+
+    NORMAL = "normal"
+    PENDING = "pending"
+    FORWARD = "forward"
+    SLEW = "slew"
+    PATH = "path"
+
+
+class BlockGuard:
+    """Judges blocks and feeds the filter bank with those that are in line.
+
+    Args:
+        bank: The filters.
+
+    Attributes:
+        delay_ns: Least delay beyond the declared one that was seen to come on, held apart.
+    """
+
+    def __init__(self, bank: OffsetBank) -> None:
+        self.bank = bank
+        self.noise = BlockNoise()
+        self.delay_ns = 0.0
+        self.since: Block | None = None
+        self._pending: list[tuple[float, float, float, Block]] = []
+        self._held_ns = 0.0
+        self._event_s = -math.inf
+
+    def restart(self, t_s: float, offset_ns: float, sigma_ns: float) -> Estimate:
+        """Begin anew at an offset, keeping the skew: the host clock stepped back."""
+        self.noise.restart()
+        self._pending.clear()
+        self.delay_ns = 0.0
+        self.bank.restart(t_s, offset_ns, sigma_ns)
+        return self.bank.estimate()
+
+    def first(self, block: Block, t_s: float, y_ns: float) -> Estimate:
+        """Take the first block after a start: there is nothing yet to judge it by."""
+        corrected = self.noise.take(t_s, y_ns, block)
+        return self.bank.step(t_s, corrected, self.noise.r_ns2)
+
+    def take(self, block: Block, t_s: float, y_ns: float, est: Estimate) -> tuple[Estimate, Verdict]:
+        """Judge a block whose minimum is `y_ns` (before the held delay) against the estimate."""
+        y_ns = self.noise.take(t_s, y_ns, block) - self.delay_ns
+        late_ns = y_ns - est.at(t_s)
+        sigma_ns = math.sqrt(est.variance_at(t_s) + self.noise.r_ns2)
+        if abs(late_ns) <= max(ALARM_SIGMAS * sigma_ns, ALARM_FLOOR_NS):
+            self._pending.clear()
+            return self.bank.step(t_s, y_ns, self.noise.r_ns2), Verdict.NORMAL
+        if self._pending and (self._pending[-1][2] > 0.0) != (late_ns > 0.0):
+            self._pending.clear()
+        self._pending.append((t_s, y_ns, late_ns, block))
+        if len(self._pending) == 1:
+            return est, Verdict.PENDING
+        return self._decide(est, sigma_ns)
+
+    def _decide(self, est: Estimate, sigma_ns: float) -> tuple[Estimate, Verdict]:
+        (_, _, late1, block1), (t2, _, late2, block2) = self._pending
+        if late2 > 0.0 and _is_queue(block1, block2):
+            del self._pending[0]
+            return est, Verdict.PENDING
+        self.since = block1
+        if min(late1, late2) > max(FORWARD_NS, FORWARD_SIGMAS * sigma_ns):
+            verdict = Verdict.FORWARD
+            self._shift(0.5 * (late1 + late2))
+        elif self._is_growing(late1, late2) or t2 - self._event_s < RECENT_S:
+            verdict = Verdict.SLEW
+            self._unhold()
+            self.bank.loosen(SLEW_NS_S)
+        else:
+            verdict = Verdict.PATH
+            self._hold(0.5 * (late1 + late2))
+        return self._apply(verdict), verdict
+
+    def _is_growing(self, late1: float, late2: float) -> bool:
+        grown = abs(late2) - abs(late1)
+        noise = 1.5 * math.sqrt(2.0 * self.noise.r_ns2)
+        return grown > max(0.3 * abs(late2), noise)
+
+    def _shift(self, by_ns: float) -> None:
+        self.noise.restart()
+        self.bank.shift(by_ns, self.noise.r_ns2)
+
+    def _hold(self, late_ns: float) -> None:
+        held = max(self.delay_ns + late_ns, 0.0) - self.delay_ns
+        self.delay_ns += held
+        self._held_ns = held
+        if held != late_ns:
+            self.bank.shift(late_ns - held, self.noise.r_ns2)
+        self._move_pending(-held)
+
+    def _unhold(self) -> None:
+        self.delay_ns -= self._held_ns
+        self._move_pending(self._held_ns)
+        if self._held_ns:
+            self.bank.shift(self._held_ns, self.noise.r_ns2)
+        self._held_ns = 0.0
+
+    def _move_pending(self, by_ns: float) -> None:
+        self._pending = [(t, y + by_ns, late, block) for t, y, late, block in self._pending]
+
+    def _apply(self, verdict: Verdict) -> Estimate:
+        self._event_s = self._pending[-1][0]
+        if verdict is Verdict.FORWARD:
+            self._held_ns = 0.0
+        for t_s, y_ns, _, _ in self._pending:
+            est = self.bank.step(t_s, y_ns, self.noise.r_ns2)
+        self._pending.clear()
+        self.noise.restart()
+        return est
+
+
+def _is_queue(first: Block, last: Block) -> bool:
+    took = last.last_host_ns - first.first_host_ns
+    return took < STALL_SHARE * (last.last_x_ns - first.first_x_ns)
