@@ -1,0 +1,91 @@
+"""A small writer of ONNX graphs: constants by value, nodes by operator, names by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import ArrayLike
+from onnx import helper, numpy_helper
+
+from syncline.cloud.models.graph import IR_VERSION, PREFERRED_OPSET
+
+
+class GraphBuilder:
+    """Collects nodes and initializers; every method that adds one returns its tensor's name.
+
+    Args:
+        prefix: Begins every generated name, so that grafted nodes cannot clash with a graph's own.
+    """
+
+    def __init__(self, prefix: str = "n") -> None:
+        self.prefix = prefix
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self._count = 0
+
+    def name(self, kind: str) -> str:
+        """A fresh name."""
+        self._count += 1
+        return f"{self.prefix}_{kind}_{self._count}"
+
+    def const(self, value: ArrayLike, dtype: type[np.generic] = np.float32) -> str:
+        """A constant tensor."""
+        name = self.name("const")
+        self.initializers.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name
+
+    def node(
+        self, operator: str, sources: Sequence[str], *, out: str | None = None, **attributes: Any
+    ) -> str:
+        """A node with one output."""
+        output = out or self.name(operator.lower())
+        made = helper.make_node(
+            operator, list(sources), [output], name=self.name("node"), **attributes
+        )
+        self.nodes.append(made)
+        return output
+
+    def conv(
+        self,
+        x: str,
+        weight: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        padded: bool = True,
+    ) -> str:
+        """A square convolution with zero bias; weight is (out, in / groups, k, k)."""
+        side = weight.shape[2]
+        pad = side // 2 if padded else 0
+        bias = self.const(np.zeros(weight.shape[0], np.float32))
+        return self.node(
+            "Conv",
+            [x, self.const(weight), bias],
+            kernel_shape=[side, side],
+            strides=[stride, stride],
+            pads=[pad] * 4,
+            group=groups,
+        )
+
+    def model(
+        self,
+        inputs: Sequence[tuple[str, int, Sequence[int | str]]],
+        outputs: Sequence[tuple[str, int, Sequence[int | str]]],
+    ) -> onnx.ModelProto:
+        """The finished model; inputs and outputs as (name, ONNX element type, shape)."""
+        graph = helper.make_graph(
+            self.nodes,
+            self.prefix,
+            [helper.make_tensor_value_info(*value) for value in inputs],
+            [helper.make_tensor_value_info(*value) for value in outputs],
+            self.initializers,
+        )
+        return helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", PREFERRED_OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="syncline",
+        )
