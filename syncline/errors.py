@@ -118,6 +118,14 @@ class ProviderError(ModelError):
     """The execution provider asked for is absent or did not take the graph."""
 
 
+class InferenceError(ModelError):
+    """The runtime failed on a frame; the next one may be good."""
+
+
+class DeadlineError(InferenceError):
+    """A run was stopped at its deadline."""
+
+
 class StorageError(SynclineError):
     """The disk is full, read-only or failing."""
 
