@@ -15,7 +15,9 @@ SynclineError                     exit code 1
 │   ├── IntegrityError            4   digest or signature does not match
 │   ├── HealthProofError          4   golden output not reproduced
 │   ├── GateError                 4   refused by the accuracy or speed gate
-│   └── ProviderError             4   accelerator asked for and absent
+│   ├── ProviderError             4   accelerator asked for and absent
+│   └── InferenceError            4   the runtime failed on a frame
+│       └── DeadlineError         4   a run was stopped at its deadline
 ├── StorageError                  5   disk full, read-only, I/O error
 │   └── QuotaError                5   a byte budget is used up
 ├── LinkError                     6   the other end cannot be reached or refused us
