@@ -174,6 +174,44 @@ class Registry:
         with self._engine.connect() as db:
             return [ChannelMove(**row._mapping) for row in db.execute(query)]
 
+    def channels(self) -> list[ChannelMove]:
+        """Where every channel stands."""
+        newest = (
+            sa.select(_HISTORY)
+            .join(
+                _CHANNELS,
+                sa.and_(
+                    _CHANNELS.c.name == _HISTORY.c.name,
+                    _CHANNELS.c.channel == _HISTORY.c.channel,
+                    _CHANNELS.c.revision == _HISTORY.c.revision,
+                ),
+            )
+            .order_by(_HISTORY.c.name, _HISTORY.c.channel)
+        )
+        with self._engine.connect() as db:
+            return [ChannelMove(**row._mapping) for row in db.execute(newest)]
+
+    def total_revision(self) -> int:
+        """Sum of the revisions of all channels: any move changes it."""
+        with self._engine.connect() as db:
+            return int(db.scalar(sa.select(sa.func.sum(_CHANNELS.c.revision))) or 0)
+
+    def was_promoted(self, sha256: str) -> bool:
+        """Whether an object belongs to a version that a channel points or pointed at."""
+        query = (
+            sa.select(_VERSIONS.c.files)
+            .join(
+                _HISTORY,
+                sa.and_(
+                    _HISTORY.c.name == _VERSIONS.c.name, _HISTORY.c.version == _VERSIONS.c.version
+                ),
+            )
+            .distinct()
+        )
+        with self._engine.connect() as db:
+            documents = [json.loads(row.files) for row in db.execute(query)]
+        return any(sha256 == sha for files in documents for sha, _ in files.values())
+
     def promote(
         self,
         name: str,
