@@ -2,24 +2,82 @@
 
 from __future__ import annotations
 
+import heapq
+from bisect import bisect_left
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from syncline import topics as table
+from syncline.errors import LogError, UsageError
+from syncline.log.chunk import Wanted, by_time, load_records, read_messages
+from syncline.log.decode import Decoder
+from syncline.log.folder import log_groups
+from syncline.log.index import ChunkRef, FileIndex
+from syncline.log.mapped import MappedFile
+from syncline.log.mapping import mapping_from_message, mapping_from_text
 from syncline.log.records import ChannelInfo, Record
+from syncline.log.scan import read_index
+from syncline.log.wire import REMEDY, Limits
 from syncline.timebase import Timebase
+
+MIN_NS, MAX_NS = 0, 1 << 64
+_RECORD_BYTES = 200
+
+
+@dataclass(eq=False)
+class LogFile:
+    """One file of a log, mapped and indexed."""
+
+    file: MappedFile
+    index: FileIndex
+    channels: dict[int, ChannelInfo]
+
+    @classmethod
+    def open(cls, path: Path, limits: Limits) -> LogFile:
+        """Map a file and read its index.
+
+        Raises:
+            LogError: Not a log, or its index breaks a limit.
+        """
+        file = MappedFile(path)
+        try:
+            index = read_index(file, limits)
+            return cls(file, index, index.channels())
+        except LogError as error:
+            raise LogError(f"{path}: {error.message}", remedy=error.remedy) from None
+
+    @property
+    def boot_id(self) -> str:
+        """Boot of the file's raw times; empty for files that are not ours."""
+        return self.index.meta("syncline").get("boot_id", "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A chunk to be read, with what to take from it."""
+
+    log: LogFile
+    chunk: ChunkRef
+    wanted: Wanted
 
 
 class LogReader:
     """A recording: one MCAP file, or a folder of segments.
+
+    Holds two segments open at a time, and of these the chunks that overlap in time. A record that
+    is written more than a whole segment late comes out with its segment, not in its place.
 
     Args:
         path: File or folder.
         topics: Only these; None for all.
         from_raw_ns: First instant wanted (inclusive).
         to_raw_ns: End (exclusive).
+        limits: What a file may ask of us.
 
     Raises:
+        UsageError: Nothing there to read.
         LogError: Not a log, or its index breaks a limit.
     """
 
@@ -30,12 +88,133 @@ class LogReader:
         topics: Collection[str] | None = None,
         from_raw_ns: int | None = None,
         to_raw_ns: int | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        raise NotImplementedError
+        self.path = path
+        self._topics = None if topics is None else frozenset(topics)
+        self._from = MIN_NS if from_raw_ns is None else max(from_raw_ns, MIN_NS)
+        self._to = MAX_NS if to_raw_ns is None else to_raw_ns
+        self._limits = limits or Limits()
+        self._groups = log_groups(path)
+        self._decoder = Decoder()
+        self._first: list[LogFile] | None = self._open(0)
+
+    def _open(self, number: int) -> list[LogFile]:
+        return [LogFile.open(path, self._limits) for path in self._groups[number]]
+
+    def files(self) -> Iterator[LogFile]:
+        """Each file in turn, one group open at a time."""
+        for number in range(len(self._groups)):
+            yield from (self._first if number == 0 and self._first else self._open(number))
 
     def __iter__(self) -> Iterator[Record]:
-        """Records in order of boot, then raw_ns; can be started again."""
-        raise NotImplementedError
+        """Records in order of boot, then raw_ns; can be started again.
+
+        Raises:
+            LogError: A chunk is damaged; the message names the file.
+        """
+        pending: list[Record] = []
+        held: list[tuple[int, int]] = []
+        boot_id: str | None = None
+        for part, horizon_ns in self._parts():
+            if boot_id is not None and part.log.boot_id != boot_id:
+                yield from pending
+                pending, held = [], []
+            boot_id = part.log.boot_id
+            found, ordered = self._load(part)
+            if pending or not ordered:
+                found = sorted([*pending, *found], key=by_time)
+            cut = bisect_left(found, horizon_ns, key=by_time)
+            pending = found[cut:]
+            self._account(held, part, horizon_ns, len(pending))
+            yield from found[:cut]
+            del found
+            part.log.file.forget(part.chunk.offset, part.chunk.length)
+
+    def _load(self, part: _Part) -> tuple[list[Record], bool]:
+        chunk = part.chunk
+        try:
+            data = load_records(part.log.file.view, chunk, self._limits)
+            found, ordered = read_messages(data, part.wanted, self._from, self._to)
+            early = min(found, key=by_time)[2] if found and not ordered else 0
+            if found and (found[0][2] if ordered else early) < chunk.start_ns:
+                raise LogError(
+                    f"chunk at byte {chunk.offset} holds messages before its start", remedy=REMEDY
+                )
+        except LogError as error:
+            name = part.log.file.path
+            raise LogError(f"{name}: {error.message}", remedy=error.remedy) from None
+        return found, ordered
+
+    def _account(
+        self, held: list[tuple[int, int]], part: _Part, horizon_ns: int, waiting: int
+    ) -> None:
+        """Refuse a file whose chunks overlap so much that memory would not be bounded."""
+        chunk = part.chunk
+        size = 0 if chunk.size == chunk.length else chunk.size
+        held.append((chunk.end_ns, size))
+        held[:] = [h for h in held if h[0] >= horizon_ns] if waiting else []
+        total = sum(size for _, size in held) + waiting * _RECORD_BYTES
+        if total > self._limits.held:
+            raise LogError(
+                f"{part.log.file.path}: chunks that overlap in time hold {total} bytes, "
+                f"limit {self._limits.held}"
+            )
+
+    def _parts(self) -> Iterator[tuple[_Part, int]]:
+        """Chunks in order of start, each with the instant before which nothing more can come."""
+        last: _Part | None = None
+        for part in self._ordered():
+            if last is not None:
+                same = part.log.boot_id == last.log.boot_id
+                yield last, part.chunk.start_ns if same else MAX_NS
+            last = part
+        if last is not None:
+            yield last, MAX_NS
+
+    def _ordered(self) -> Iterator[_Part]:
+        """Merge the chunks of each segment with those of the next one."""
+        heap: list[tuple[int, int, int, int, _Part]] = []
+        left: dict[int, int] = {}
+        boots: list[str] = []
+        ahead = serial = 0
+        while True:
+            while len(left) < 2 and ahead < len(self._groups):
+                for part in self._group_parts(ahead):
+                    if not boots or boots[-1] != part.log.boot_id:
+                        boots.append(part.log.boot_id)
+                    key = (len(boots), part.chunk.start_ns, serial)
+                    heapq.heappush(heap, (*key, ahead, part))
+                    left[ahead] = left.get(ahead, 0) + 1
+                    serial += 1
+                ahead += 1
+            if not heap:
+                return
+            *_, number, part = heapq.heappop(heap)
+            left[number] -= 1
+            if not left[number]:
+                del left[number]
+            yield part
+
+    def _group_parts(self, number: int) -> Iterator[_Part]:
+        logs = self._first if number == 0 and self._first else self._open(number)
+        for log in logs:
+            yield from self._wanted_parts(log)
+
+    def _wanted_parts(self, log: LogFile) -> Iterator[_Part]:
+        wanted = {c.id: self._kind(c) for c in log.channels.values()}
+        ids = {i for i, kind in wanted.items() if kind is not None}
+        for chunk in log.index.chunks:
+            if chunk.start_ns >= self._to or chunk.end_ns < self._from:
+                continue
+            if chunk.channels is not None and self._topics is not None and not chunk.channels & ids:
+                continue
+            yield _Part(log, chunk, wanted)
+
+    def _kind(self, channel: ChannelInfo) -> tuple[str, str, ChannelInfo] | None:
+        if self._topics is not None and channel.topic not in self._topics:
+            return None
+        return channel.topic, channel.schema.name if channel.schema else "", channel
 
     def decode(self, record: Record) -> Any:
         """The protobuf message of a record (a dict for JSON); types are made once per schema.
@@ -43,25 +222,46 @@ class LogReader:
         Raises:
             LogError: The payload or its schema does not decode.
         """
-        raise NotImplementedError
+        return self._decoder.decode(record)
 
     @property
     def channels(self) -> tuple[ChannelInfo, ...]:
         """All channels of all files."""
-        raise NotImplementedError
+        return tuple(c for log in self.files() for c in log.channels.values())
 
     @property
     def boot_ids(self) -> tuple[str, ...]:
         """Boots in order of recording."""
-        raise NotImplementedError
+        return tuple(dict.fromkeys(log.boot_id for log in self.files()))
 
     def timebase(self, boot_id: str | None = None) -> Timebase:
-        """Mapping segments of one boot (the only one when not told), newest revisions."""
-        raise NotImplementedError
+        """Mapping segments of one boot (the only one when not told), newest revisions.
+
+        Raises:
+            UsageError: There are several boots, and none was named.
+            LogError: A mapping record does not decode.
+        """
+        if boot_id is None:
+            boots = self.boot_ids
+            if len(boots) != 1:
+                raise UsageError(f"{self.path} holds {len(boots)} boots", remedy="Name one of them")
+            boot_id = boots[0]
+        timebase = Timebase(boot_id)
+        for log in self.files():
+            if log.boot_id == boot_id:
+                for name, values in log.index.metadata:
+                    if name == "syncline.mapping":
+                        timebase.add(mapping_from_text(values))
+        with LogReader(self.path, topics=[table.MAPPING.name], limits=self._limits) as reader:
+            for record in reader:
+                segment = mapping_from_message(reader.decode(record))
+                if segment.boot_id == boot_id:
+                    timebase.add(segment)
+        return timebase
 
     def close(self) -> None:
         """Unmap; views of records stay valid as long as they are held."""
-        raise NotImplementedError
+        self._first = None
 
     def __enter__(self) -> LogReader:
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 from foxglove import Schema
 from foxglove.messages import (
@@ -44,12 +44,12 @@ class FoxgloveMessage(Protocol):
         """Name and FileDescriptorSet."""
 
 
-LogMessage = Message | FoxgloveMessage
+LogMessage: TypeAlias = Message | FoxgloveMessage
 """What a log takes: a protobuf message, or one of foxglove-sdk's own types."""
 
 
 def payload_of(message: LogMessage) -> bytes:
-    """The bytes that are recorded; maps are put in key order, so equal messages give equal bytes."""
+    """The bytes that are recorded; maps in key order, so equal messages give equal bytes."""
     if isinstance(message, Message):
         return bytes(message.SerializeToString(deterministic=True))
     return message.encode()
