@@ -1,0 +1,83 @@
+"""Greedy non-maximum suppression per class, by ONNX Runtime's own kernel.
+
+It is exact, and the only one measured whose cost stays bounded: 5000 candidates take less than a
+millisecond where OpenCV takes 37 and numpy 50. The one-node graph lies beside this file.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncline.edge.backend import KernelSession
+from syncline.edge.decode.types import Boxes
+
+MAX_CANDIDATES = 30_000
+"""Candidates beyond these, by score, are not looked at: the bound on cost per frame."""
+
+_MAX_CELLS = 1 << 21
+_GRAPH = "nms.onnx"
+
+
+class Suppressor:
+    """Non-maximum suppression with fixed thresholds.
+
+    Args:
+        iou: A box that overlaps a better one of its class by more is dropped.
+        max_boxes: At most so many boxes are kept, best first.
+    """
+
+    def __init__(self, iou: float, max_boxes: int) -> None:
+        self._iou = np.array([iou], np.float32)
+        self._limit = np.array([max_boxes], np.int64)
+        self._max_boxes = max_boxes
+        graph = resources.files("syncline.edge.decode").joinpath(_GRAPH).read_bytes()
+        self._session = KernelSession(graph)
+
+    def __call__(self, candidates: Boxes) -> Boxes:
+        """The boxes that survive, best first.
+
+        Args:
+            candidates: Boxes above the score threshold in any order, scores > 0.
+        """
+        if len(candidates) > MAX_CANDIDATES:
+            best = np.argpartition(-candidates.score, MAX_CANDIDATES)[:MAX_CANDIDATES]
+            candidates = _take(candidates, np.sort(best))
+        if len(candidates) == 0:
+            return Boxes.none()
+        keep = self._keep(candidates) if len(candidates) > 1 else np.zeros(1, np.int64)
+        order = np.argsort(-candidates.score[keep], kind="stable")[: self._max_boxes]
+        return _take(candidates, keep[order])
+
+    def _keep(self, boxes: Boxes) -> NDArray[np.int64]:
+        """Ascending indices of the boxes to keep."""
+        classes, column = np.unique(boxes.class_id, return_inverse=True)
+        if len(classes) * len(boxes) <= _MAX_CELLS:
+            return np.sort(self._run(boxes, column, len(classes)))
+        parts = []
+        for index in range(len(classes)):
+            members = np.flatnonzero(column == index)
+            zeros = np.zeros(len(members), np.intp)
+            parts.append(members[self._run(_take(boxes, members), zeros, 1)])
+        return np.sort(np.concatenate(parts))
+
+    def _run(self, boxes: Boxes, column: NDArray[np.intp], classes: int) -> NDArray[np.int64]:
+        scores = np.zeros((1, classes, len(boxes)), np.float32)
+        scores[0, column, np.arange(len(boxes))] = boxes.score
+        selected = self._session.run(
+            {
+                "boxes": boxes.xyxy_px[None],
+                "scores": scores,
+                "max_per_class": self._limit,
+                "iou": self._iou,
+                "score": np.zeros(1, np.float32),
+            }
+        )[0]
+        kept: NDArray[np.int64] = selected[:, 2].astype(np.int64)
+        return kept
+
+
+def _take(boxes: Boxes, index: NDArray[np.intp] | NDArray[np.int64]) -> Boxes:
+    return Boxes(boxes.xyxy_px[index], boxes.score[index], boxes.class_id[index])
