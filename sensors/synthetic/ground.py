@@ -1,0 +1,191 @@
+"""The ground: a tiling road texture, warped row by row.
+
+A row of the picture is one line across the ground at one time, so each row gets its own pose: the
+rolling shutter is exact here. The texture exists in several blurs along the road; a row takes the
+one that fits the ground it covers, or the way the vehicle goes during the exposure.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from syncline.sensors.synthetic.optics import View
+from syncline.sensors.synthetic.road import LANE_M, Route
+
+TILE_M = 48.0
+_ROWS = 1200
+_COLS = 1024
+_HALF_M = 16.4
+_BLURS_M = (0.04, 0.2, 0.8, 3.2, 12.8)
+_AHEAD_M = 320.0
+
+Floats = NDArray[np.float64]
+Image = NDArray[np.uint8]
+
+
+def _noise(rng: np.random.Generator, cell: tuple[int, int], amplitude: float) -> NDArray[np.float32]:
+    """Tiling noise with features of `cell` texture pixels (along, across)."""
+    small = rng.normal(0.0, 1.0, (max(_ROWS // cell[0], 2), max(_COLS // cell[1], 2)))
+    wrapped = np.vstack([small, small[:1]]).astype(np.float32)
+    big = cv2.resize(wrapped, (_COLS, _ROWS + _ROWS // len(small)), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(big[:_ROWS] * amplitude, dtype=np.float32)
+
+
+def _column(d_m: float) -> int:
+    """Texture column of lateral position `d_m`; left is column 0."""
+    return round((_HALF_M - d_m) / (2 * _HALF_M) * (_COLS - 1))
+
+
+def _paint_marks(texture: NDArray[np.float32], wear: NDArray[np.float32]) -> None:
+    white = np.array([218.0, 222.0, 222.0], np.float32)
+
+    def stripe(d_m: float, width_m: float, rows: slice) -> None:
+        left, right = _column(d_m + width_m / 2), _column(d_m - width_m / 2)
+        area = texture[rows, left : right + 1]
+        share = wear[rows, left : right + 1, None]
+        area[:] = area * (1 - share) + white * share
+
+    per_m = _ROWS / TILE_M
+    for begin in np.arange(0.0, TILE_M, 12.0):
+        stripe(0.0, 0.14, slice(int(begin * per_m), int((begin + 5.0) * per_m)))
+    for edge in (-LANE_M, LANE_M):
+        stripe(edge, 0.15, slice(0, _ROWS))
+
+
+def paint_texture(rng: np.random.Generator) -> Image:
+    """One tile of road, kerb, pavement and verge, (1200, 1024, 3), rows along the road."""
+    base = np.zeros((_ROWS, _COLS, 3), np.float32)
+    tone = float(rng.uniform(78, 112))
+    tint = rng.uniform(-4, 4, 3)
+    base[:] = (np.array([tone + 3, tone, tone]) + tint).astype(np.float32)
+    base += (_noise(rng, (3, 3), 7.0) + _noise(rng, (120, 24), 4.0))[..., None]
+    for lane in (-LANE_M / 2, LANE_M / 2):
+        for wheel in (-0.8, 0.8):
+            centre, half = _column(lane + wheel), 14
+            track = np.hanning(2 * half)[None, :, None] * 8.0
+            base[:, centre - half : centre + half] -= track.astype(np.float32)
+    wear = np.clip(0.86 + _noise(rng, (8, 6), 0.12), 0.25, 1.0)
+    _paint_marks(base, wear)
+    _paint_sides(rng, base)
+    return np.clip(base, 0, 255).astype(np.uint8)
+
+
+def _paint_sides(rng: np.random.Generator, base: NDArray[np.float32]) -> None:
+    grass = np.array([62.0, 112.0, 96.0]) * rng.uniform(0.85, 1.1)
+    paved = np.array([142.0, 146.0, 150.0]) * rng.uniform(0.85, 1.08)
+    grain = (_noise(rng, (4, 4), 9.0) + _noise(rng, (60, 40), 9.0))[..., None]
+    joints = (np.arange(_ROWS) % 50 < 2)[:, None, None] * 22.0
+    left_kerb, right_kerb = _column(6.2), _column(-6.2)
+    left_path, right_path = _column(9.2), _column(-9.2)
+    for side in (slice(0, left_path), slice(right_path, _COLS)):
+        base[:, side] = (grass + grain[:, side] * [0.7, 1.0, 0.9]).astype(np.float32)
+    for side in (slice(left_path, left_kerb), slice(right_kerb, right_path)):
+        base[:, side] = (paved + grain[:, side] * 0.5 - joints).astype(np.float32)
+    for kerb in (left_kerb, right_kerb):
+        base[:, kerb - 4 : kerb + 4] = 168.0 + grain[:, kerb - 4 : kerb + 4] * 0.4
+
+
+class Ground:
+    """Draws the ground of any view of a route.
+
+    Memory: five textures of 3.7 MB and a few maps of the picture's size.
+
+    Args:
+        rng: Source of the texture.
+        route: Road it lies on.
+    """
+
+    def __init__(self, rng: np.random.Generator, route: Route) -> None:
+        self._route = route
+        tile = paint_texture(rng)
+        self._tiles = [tile]
+        for blur_m in _BLURS_M[1:]:
+            size = max(round(blur_m / TILE_M * _ROWS), 1)
+            wrapped = np.vstack([tile[-size:], tile, tile[:size]])
+            across = max(size // 8, 1)
+            self._tiles.append(cv2.blur(wrapped, (across, size))[size:-size].copy())
+
+    def draw(self, view: View, out: Image) -> tuple[int, Floats]:
+        """Warp the ground into `out` (colours in full daylight).
+
+        Returns:
+            (first row of ground, s of each row from there on), for lighting.
+        """
+        rows, reach, dt_s = _reach(view)
+        if rows.size == 0:
+            return view.camera.height, np.zeros(0)
+        s_row, along, across = self._row_lines(view, reach, dt_s)
+        u = (np.arange(view.camera.width) - view.camera.centre_px[0]) / view.camera.focal_px
+        d = across[0][:, None] + across[1][:, None] * u[None, :]
+        s = along[0][:, None] + along[1][:, None] * u[None, :]
+        far = np.abs(d) > _HALF_M - 1.2
+        if far.any():
+            folded = np.abs(np.mod(np.abs(d) - 10.6, 8.8) - 4.4) + 10.6
+            d = np.where(far, np.sign(d) * folded, d)
+        map_x = ((_HALF_M - d) * ((_COLS - 1) / (2 * _HALF_M))).astype(np.float32)
+        map_y = (np.mod(s, TILE_M) * (_ROWS / TILE_M)).astype(np.float32)
+        self._remap_bands(view, rows, reach, (map_x, map_y), out)
+        return int(rows[0]), s_row
+
+    def _row_lines(
+        self, view: View, reach: Floats, dt_s: Floats
+    ) -> tuple[Floats, tuple[Floats, Floats], tuple[Floats, Floats]]:
+        """Each row as a line across the road: s and d as (at the axis, per unit of x/f)."""
+        pose = view.pose
+        s_line = np.arange(max(pose.s_m - 12.0, self._route.s_m[0]), pose.s_m + _AHEAD_M, 2.0)
+        rel = self._route.place(s_line, 0.0) - pose.position_m[:2]
+        cos_yaw, sin_yaw = np.cos(pose.yaw_rad), np.sin(pose.yaw_rad)
+        ahead = rel[:, 0] * cos_yaw + rel[:, 1] * sin_yaw
+        right = rel[:, 0] * sin_yaw - rel[:, 1] * cos_yaw
+        turn = self._route.heading(s_line) - pose.yaw_rad
+        forward = reach + pose.speed_mps * dt_s
+        s_row = np.interp(forward, ahead, s_line)
+        right_row = np.interp(forward, ahead, right) + reach * pose.yaw_rate_radps * dt_s
+        turn_row = np.interp(forward, ahead, turn) - pose.yaw_rate_radps * dt_s
+        cos_turn, sin_turn = np.cos(turn_row), np.sin(turn_row)
+        across = (right_row * cos_turn, -reach * cos_turn)
+        along = (s_row + right_row * sin_turn, -reach * sin_turn)
+        return s_row, along, across
+
+    def _remap_bands(
+        self,
+        view: View,
+        rows: NDArray[np.int64],
+        reach: Floats,
+        maps: tuple[NDArray[np.float32], NDArray[np.float32]],
+        out: Image,
+    ) -> None:
+        per_row = reach**2 / (view.camera.focal_px * view.pose.position_m[2])
+        cover = np.maximum(per_row * 0.8, view.pose.speed_mps * view.exposure_s)
+        level = np.searchsorted(np.array(_BLURS_M[1:]) * 0.75, cover)
+        edges = np.flatnonzero(np.diff(level)) + 1
+        for begin, end in zip([0, *edges], [*edges, len(rows)], strict=True):
+            warped = cv2.remap(
+                self._tiles[int(level[begin])],
+                maps[0][begin:end],
+                maps[1][begin:end],
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_WRAP,
+            )
+            out[rows[begin] : rows[begin] + (end - begin)] = warped
+
+
+def _reach(view: View) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """Rows that show ground, their forward distance on the axis, and their times."""
+    pose = view.pose
+    all_rows = np.arange(view.camera.height)
+    dt_s = view.row_dt_s(all_rows.astype(np.float64))
+    slope = (all_rows - view.camera.centre_px[1]) / view.camera.focal_px
+    pitch = pose.pitch_rad + pose.pitch_rate_radps * dt_s
+    falling = slope * np.cos(pitch) - np.sin(pitch)
+    height = float(pose.position_m[2])
+    below = np.flatnonzero(falling > height / _AHEAD_M * 1.02)
+    if below.size == 0:
+        return below, np.zeros(0), np.zeros(0)
+    rows = np.arange(below[0], view.camera.height)
+    rows = rows[falling[rows] > 1e-4]
+    scale = height / falling[rows]
+    reach = scale * (np.cos(pitch[rows]) + slope[rows] * np.sin(pitch[rows]))
+    return rows, reach, dt_s[rows]

@@ -1,0 +1,84 @@
+"""The sky and what stands at the horizon: a strip that turns with the heading."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from syncline.sensors.synthetic.optics import View
+
+_WIDTH = 4096
+_HEIGHT = 420
+_HORIZON = 330
+_RAD_PER_PX = 2 * np.pi / _WIDTH
+
+Image = NDArray[np.uint8]
+
+
+def _clouds(rng: np.random.Generator) -> NDArray[np.float32]:
+    total = np.zeros((_HEIGHT, _WIDTH), np.float32)
+    for cells, weight in ((10, 0.55), (24, 0.3), (60, 0.15), (130, 0.08)):
+        small = rng.normal(0, 1, (max(cells // 3, 2), cells)).astype(np.float32)
+        small[:, -1] = small[:, 0]
+        total += weight * cv2.resize(small, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_CUBIC)
+    return total
+
+
+def _hills(rng: np.random.Generator, low: float, high: float, waves: int) -> NDArray[np.float64]:
+    x = np.linspace(0, 2 * np.pi, _WIDTH, endpoint=False)
+    ridge = np.zeros(_WIDTH)
+    for k in range(1, waves):
+        ridge += rng.normal() / k * np.sin(k * 3 * x + rng.uniform(0, 6.28))
+    ridge = (ridge - ridge.min()) / (np.ptp(ridge) + 1e-9)
+    return low + (high - low) * ridge
+
+
+def paint_sky(rng: np.random.Generator) -> Image:
+    """A full turn of sky, (420, 4096, 3); the horizon is row 330."""
+    up = np.clip((_HORIZON - np.arange(_HEIGHT)) / _HORIZON, 0, 1)[:, None, None]
+    zenith = np.array([224.0, 168.0, 108.0]) * rng.uniform(0.92, 1.08)
+    haze = np.array([236.0, 226.0, 212.0])
+    sky = haze * (1 - up**0.6) + zenith * up**0.6
+    cover = np.clip((_clouds(rng) - rng.uniform(-0.35, 0.5)) * 0.9, 0, 1)[..., None]
+    white = np.array([246.0, 243.0, 240.0])
+    sky = sky * (1 - 0.85 * cover) + white * 0.85 * cover
+    rows = np.arange(_HEIGHT)[:, None]
+    for low, high, waves, colour in (
+        (10, 46, 9, (186, 176, 158)),
+        (3, 26, 22, (150, 158, 140)),
+        (1, 13, 90, (92, 116, 98)),
+    ):
+        sky[rows > _HORIZON - _hills(rng, low, high, waves)[None, :]] = colour
+    return np.clip(sky, 0, 255).astype(np.uint8)
+
+
+class Sky:
+    """Draws the sky of any view; holds one strip of 5 MB."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        strip = paint_sky(rng)
+        self._strip = np.hstack([strip, strip[:, :2048]])
+
+    def draw(self, view: View, rows: int, out: Image) -> None:
+        """Fill the first `rows` rows of `out`, each at the heading and pitch of its own time."""
+        if rows <= 0:
+            return
+        camera, pose = view.camera, view.pose
+        v = np.arange(rows, dtype=np.float64)
+        dt_s = view.row_dt_s(v)
+        turn = (np.arange(camera.width) - camera.centre_px[0]) / camera.focal_px
+        bearing = np.arctan(turn) / _RAD_PER_PX
+        yaw = (pose.yaw_rad + pose.yaw_rate_radps * dt_s) / _RAD_PER_PX
+        first = float(np.mod(-yaw[0] - 1000.0, _WIDTH))
+        map_x = (first + 1000.0 - (yaw - yaw[0]))[:, None] + bearing[None, :]
+        pitch = pose.pitch_rad + pose.pitch_rate_radps * dt_s
+        rise = np.arctan((camera.centre_px[1] - v) / camera.focal_px) + pitch
+        map_y = np.broadcast_to((_HORIZON - rise / _RAD_PER_PX)[:, None], map_x.shape)
+        out[:rows] = cv2.remap(
+            self._strip,
+            map_x.astype(np.float32),
+            np.ascontiguousarray(map_y, dtype=np.float32),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
