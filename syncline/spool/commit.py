@@ -45,7 +45,7 @@ class Committer:
             self._spool.sync()
         except StorageError as error:
             if not self._failed:
-                _LOG.error("%s", error)  # noqa: TRY400 - one line, the cause is in it
+                _LOG.error("%s", error)
             self._failed = True
         else:
             self._failed = False

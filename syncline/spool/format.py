@@ -14,7 +14,8 @@ MAGIC = b"SYSP"
 END_MAGIC = b"SYSF"
 VERSION = 1
 DATA, NAME, FOOTER = 0, 1, 2
-MAX_RECORD_BYTES = 1 << 20
+MAX_RECORD_BYTES = 250_000
+"""A record must fit one frame of the link."""
 MAX_TABLE_BYTES = 1 << 20
 
 _HEAD = struct.Struct("<4sBBHQII")

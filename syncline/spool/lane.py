@@ -25,12 +25,12 @@ class Position(NamedTuple):
     Attributes:
         segment: Segment number.
         offset: Byte offset in the segment.
-        index: Data records of the segment that lie before it.
+        nth: Data records of the segment that lie before it.
     """
 
     segment: int
     offset: int
-    index: int
+    nth: int
 
 
 class SpoolRecord(NamedTuple):
@@ -227,7 +227,7 @@ class Lane:
         self, segment: Segment, here: Position, max_bytes: int, max_records: int
     ) -> list[tuple[SpoolRecord, Position]]:
         out: list[tuple[SpoolRecord, Position]] = []
-        index = here.index
+        index = here.nth
         while not out and here.offset < segment.end:
             raw = segment.records(here.offset, max_bytes)
             if not raw:
@@ -249,12 +249,12 @@ class Lane:
 
     def _damaged(self, segment: Segment, here: Position) -> None:
         """What lies behind `here` does not check: count it once and end the segment there."""
-        lost = segment.written_count - here.index
+        lost = segment.written_count - here.nth
         size = segment.end - max(here.offset, segment.start)
         self.losses.damaged += max(lost, 0)
         self.losses.damaged_bytes += size
         segment.count -= lost
-        segment.written_count = here.index
+        segment.written_count = here.nth
         segment.end = max(here.offset, segment.start)
         segment.cut_bytes += size
         _LOG.error("spool records lost path=%s records=%d bytes=%d", segment.path, lost, size)
@@ -270,7 +270,7 @@ class Lane:
         if segment.number < self.acked.segment:
             return 0
         if segment.number == self.acked.segment:
-            return max(segment.count - self.acked.index, 0)
+            return max(segment.count - self.acked.nth, 0)
         return segment.count
 
     def drop_oldest(self, *, keep_newest: bool) -> int | None:

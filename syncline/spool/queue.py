@@ -119,7 +119,7 @@ class Spool:
             link_class: Order of sending and of giving way.
             stream: Concrete topic name.
             raw_ns: CLOCK_MONOTONIC_RAW of the record, this boot.
-            payload: Opaque bytes, at most 1 MiB (the link takes at most 250 kB, see docs/wire.md).
+            payload: Opaque bytes, at most 250 kB: one frame of the link.
 
         Returns:
             The record's number in its stream; a refused record has used its number up.
@@ -234,7 +234,7 @@ class Spool:
         """
         with self._syncing:
             with self._lock:
-                written = all([self._write(c) for c in LinkClass])
+                written = [c for c in LinkClass if not self._write(c)] == []
                 work = self._dirty()
                 folders = [lane for lane in self._lanes.values() if lane.unsynced_folder]
             failed: OSError | None = None

@@ -31,9 +31,9 @@ READ_BYTES = 256 * 1024
 class Segment:
     """A numbered file of records of one class and one boot.
 
-    `end` is the offset behind the last whole record written, `synced` the offset up to which the disk
-    has promised to keep it. Records put since the last write wait in `pending`; written ones that are
-    not synced yet are kept in `unsynced`, so that a failed sync loses nothing.
+    `end` is the offset behind the last whole record written, `synced` the offset up to which the
+    disk has promised to keep it. Records put since the last write wait in `pending`; written ones
+    that are not synced yet are kept in `unsynced`, so that a failed sync loses nothing.
     """
 
     def __init__(self, disk: Disk, path: Path, number: int, boot_id: str, table: Table) -> None:
@@ -169,7 +169,7 @@ class Segment:
         self.disk.unlink(self.path)
 
     def records(self, offset: int, max_bytes: int) -> list[RawRecord]:
-        """Whole records from `offset`, about `max_bytes` of them, at least one where there is one."""
+        """Whole records from `offset`, about `max_bytes`, at least one where there is one."""
         offset = max(offset, self.start)
         want = min(self.end - offset, max(max_bytes, RECORD_BYTES))
         if want <= 0:
