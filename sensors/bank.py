@@ -66,6 +66,7 @@ class BlockNoise:
     def __init__(self) -> None:
         self.r_ns2 = 1e5**2
         self._count = 0
+        self._usual = 1.0
         self._gram = [1e-3, 0.0, 1e-3]
         self._cross = [0.0, 0.0]
         self._beta = (0.0, 0.0)
@@ -76,15 +77,26 @@ class BlockNoise:
         """Forget the neighbours (after a step), keep what was learned."""
         self._last.clear()
 
-    def take(self, t_s: float, y_ns: float, block: Block) -> float:
-        """Learn from a block and return its corrected minimum."""
+    def take(self, t_s: float, y_ns: float, block: Block) -> tuple[float, float]:
+        """Learn from a block; returns its corrected minimum and the variance of that.
+
+        The least of n exponential delays has a spread of 1/n, so a short block counts for less.
+        """
         near, middle = min(block.near_ns, 3e6), min(block.middle_ns, 3e6)
         self._last.append((t_s, y_ns, near, middle))
         if len(self._last) > 3:
             del self._last[0]
         if len(self._last) == 3 and self._last[0][0] < t_s:
             self._learn()
-        return y_ns - self._correction(near, middle)
+        usual, self._usual = (
+            self._usual,
+            max(
+                self._usual + 0.02 * (block.count - self._usual),
+                min(block.count, 1.5 * self._usual),
+            ),
+        )
+        short = max(usual / block.count, 1.0) if block.count < 0.7 * usual else 1.0
+        return y_ns - self._correction(near, middle), self.r_ns2 * short * short
 
     def _correction(self, near: float, middle: float) -> float:
         self._count += 1
@@ -131,6 +143,25 @@ class BlockNoise:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """A measurement that the bank took, for smoothing afterwards.
+
+    Attributes:
+        t_s: When, device seconds.
+        y_ns: The corrected, delay-free least offset of a block.
+        r_ns2: Its variance as known then.
+        segment: Counts steps of the offset.
+        loosened: Skew change admitted just before, ns/s.
+    """
+
+    t_s: float
+    y_ns: float
+    r_ns2: float
+    segment: int
+    loosened: float
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """The bank's answer at `t_s`: offset and skew with their covariance, ns and seconds."""
 
@@ -159,9 +190,15 @@ class OffsetBank:
     def __init__(self) -> None:
         self.filters = [Filter((w * 1e9) ** 2) for w in WALKS_PER_SQRT_S]
         self.t_s: float | None = None
+        self.record: list[Taken] | None = None
+        self._segment = 0
+        self._loosened = 0.0
 
     def step(self, t_s: float, y_ns: float, r_ns2: float) -> Estimate:
         """Take a measurement; `t_s` must not go back."""
+        if self.record is not None:
+            self.record.append(Taken(t_s, y_ns, r_ns2, self._segment, self._loosened))
+        self._loosened = 0.0
         dt_s = 0.0 if self.t_s is None else max(t_s - self.t_s, 0.0)
         self.t_s = t_s
         for one in self.filters:
@@ -170,6 +207,7 @@ class OffsetBank:
 
     def shift(self, by_ns: float, variance_ns2: float) -> None:
         """Move every filter's offset: the clock, or the path, stepped."""
+        self._segment += 1
         for one in self.filters:
             one.offset += by_ns
             one.p00 = max(one.p00, 0.0) + variance_ns2
@@ -177,11 +215,13 @@ class OffsetBank:
     def restart(self, t_s: float, offset_ns: float, sigma_ns: float) -> None:
         """Set every filter's offset at `t_s`, keeping its skew."""
         self.t_s = t_s
+        self._segment += 1
         for one in self.filters:
             one.offset, one.p00, one.p01 = offset_ns, sigma_ns * sigma_ns, 0.0
 
     def loosen(self, skew_ns_s: float) -> None:
         """Admit a skew change of about this size: the clock is being slewed."""
+        self._loosened = skew_ns_s
         for one in self.filters:
             one.p11 += skew_ns_s * skew_ns_s
 

@@ -135,7 +135,8 @@ class BlockMinKalman:
         tolerance_ns: How much longer the least delay may be than the caller took off; the lower
             end of the bias interval.
         early_ns: A frame this much before its time means a step back; two make it sure.
-        clock: Host clock of the pairs.
+        clock: Host clock of the pairs. MONOTONIC_RAW is never set nor slewed, so a small step can
+            only be the path's least delay; other clocks are followed.
 
     Attributes:
         suspect_since_ns: Device time from which a forward step, found late, was already in force;
@@ -167,7 +168,7 @@ class BlockMinKalman:
         self._x0 = 0
         self._z0 = 0
         self._started = False
-        self._guard = BlockGuard(OffsetBank())
+        self._guard = BlockGuard(OffsetBank(), steady_host=self.clock is Clock.MONOTONIC_RAW)
         self._est = Estimate(0.0, 0.0, 0.0, COLD_SIGMA_NS**2, 0.0, 1e10, 0.0)
         self._cold = True
         self._unsettled = SETTLED_BLOCKS
@@ -188,6 +189,21 @@ class BlockMinKalman:
     def delay_ns(self) -> float:
         """Held extra delay, nanoseconds."""
         return self._guard.delay_ns
+
+    @property
+    def bank(self) -> OffsetBank:
+        """The filters; the smoother reads their record."""
+        return self._guard.bank
+
+    @property
+    def origin_ns(self) -> tuple[Ns, Ns]:
+        """(device time, offset) that the bank's seconds and nanoseconds count from."""
+        return self._x0, self._z0
+
+    def finish(self) -> None:
+        """Take the unfinished block too: nothing more is to come."""
+        if self._block is not None or self._builder.is_open:
+            self._close()
 
     @property
     def skew_ppm(self) -> float:
@@ -230,9 +246,7 @@ class BlockMinKalman:
         if not self._started:
             raise SensorDataError("clock mapper: no frame yet", remedy="Call update first")
         state = self._state((device_ns - self._x0) * 1e-9, Quality.OK)
-        return Stamp(
-            device_ns + state.offset_ns, self.clock, event, state.sigma_ns, state.bias_ns
-        )
+        return Stamp(device_ns + state.offset_ns, self.clock, event, state.sigma_ns, state.bias_ns)
 
     def take_suspect(self) -> Ns | None:
         """Device time since which frames are to be stamped anew, once; None when nothing is."""

@@ -14,14 +14,19 @@ import math
 from syncline.sensors.bank import BlockNoise, Estimate, OffsetBank
 from syncline.sensors.blocks import Block
 
-ALARM_SIGMAS = 5.0
+LATE_SIGMAS = 4.5
+EARLY_SIGMAS = 3.0
+"""A least delay cannot be early by luck: the gate is closer on that side."""
+RETURN_SIGMAS = 2.5
+"""Closer still while a held delay waits to be given back."""
+FOLLOW_SIGMAS = 3.0
+"""One block this far on the same side, soon after a held delay: the clock moves, not the path."""
 ALARM_FLOOR_NS = 60_000.0
 FORWARD_NS = 2_500_000.0
 FORWARD_SIGMAS = 8.0
 SLEW_NS_S = 500_000.0
 """Largest slew that adjtime makes (500 ppm)."""
-RECENT_S = 10.0
-"""A second event within this time of a held delay shows that the clock moves, not the path."""
+RECENT_S = 3.0
 STALL_SHARE = 0.6
 """Late blocks that arrived within less than this share of their own length are a stall's queue."""
 
@@ -41,13 +46,16 @@ class BlockGuard:
 
     Args:
         bank: The filters.
+        steady_host: The host clock is never set nor slewed (MONOTONIC_RAW), so that a small step
+            can only be the path's. Otherwise the mapping follows it.
 
     Attributes:
         delay_ns: Least delay beyond the declared one that was seen to come on, held apart.
     """
 
-    def __init__(self, bank: OffsetBank) -> None:
+    def __init__(self, bank: OffsetBank, *, steady_host: bool = True) -> None:
         self.bank = bank
+        self.steady_host = steady_host
         self.noise = BlockNoise()
         self.delay_ns = 0.0
         self.since: Block | None = None
@@ -65,23 +73,41 @@ class BlockGuard:
 
     def first(self, block: Block, t_s: float, y_ns: float) -> Estimate:
         """Take the first block after a start: there is nothing yet to judge it by."""
-        corrected = self.noise.take(t_s, y_ns, block)
-        return self.bank.step(t_s, corrected, self.noise.r_ns2)
+        corrected, r_ns2 = self.noise.take(t_s, y_ns, block)
+        return self.bank.step(t_s, corrected, r_ns2)
 
-    def take(self, block: Block, t_s: float, y_ns: float, est: Estimate) -> tuple[Estimate, Verdict]:
+    def take(
+        self, block: Block, t_s: float, y_ns: float, est: Estimate
+    ) -> tuple[Estimate, Verdict]:
         """Judge a block whose minimum is `y_ns` (before the held delay) against the estimate."""
-        y_ns = self.noise.take(t_s, y_ns, block) - self.delay_ns
+        corrected, r_ns2 = self.noise.take(t_s, y_ns, block)
+        y_ns = corrected - self.delay_ns
         late_ns = y_ns - est.at(t_s)
-        sigma_ns = math.sqrt(est.variance_at(t_s) + self.noise.r_ns2)
-        if abs(late_ns) <= max(ALARM_SIGMAS * sigma_ns, ALARM_FLOOR_NS):
+        sigma_ns = math.sqrt(est.variance_at(t_s) + r_ns2)
+        if not self._is_alarm(late_ns, sigma_ns):
             self._pending.clear()
-            return self.bank.step(t_s, y_ns, self.noise.r_ns2), Verdict.NORMAL
+            return self.bank.step(t_s, y_ns, r_ns2), Verdict.NORMAL
         if self._pending and (self._pending[-1][2] > 0.0) != (late_ns > 0.0):
             self._pending.clear()
         self._pending.append((t_s, y_ns, late_ns, block))
+        if self._follows(late_ns, sigma_ns):
+            return self._slew(), Verdict.SLEW
         if len(self._pending) == 1:
             return est, Verdict.PENDING
         return self._decide(est, sigma_ns)
+
+    def _is_alarm(self, late_ns: float, sigma_ns: float) -> bool:
+        if late_ns > 0.0:
+            gate = LATE_SIGMAS if self._held_ns <= 0.0 else FOLLOW_SIGMAS
+        else:
+            gate = RETURN_SIGMAS if self.delay_ns > 0.0 else EARLY_SIGMAS
+        return abs(late_ns) > max(gate * sigma_ns, ALARM_FLOOR_NS)
+
+    def _follows(self, late_ns: float, sigma_ns: float) -> bool:
+        """One more block on the side of a delay that was only just held."""
+        recent = self._pending[-1][0] - self._event_s < RECENT_S
+        same = self._held_ns * late_ns > 0.0
+        return recent and same and abs(late_ns) > FOLLOW_SIGMAS * sigma_ns
 
     def _decide(self, est: Estimate, sigma_ns: float) -> tuple[Estimate, Verdict]:
         (_, _, late1, block1), (t2, _, late2, block2) = self._pending
@@ -91,27 +117,48 @@ class BlockGuard:
         self.since = block1
         if min(late1, late2) > max(FORWARD_NS, FORWARD_SIGMAS * sigma_ns):
             verdict = Verdict.FORWARD
+            self._held_ns = 0.0
             self._shift(0.5 * (late1 + late2))
+        elif self._returns(late2, sigma_ns):
+            verdict = Verdict.PATH
+            self._hold(-self.delay_ns)
         elif self._is_growing(late1, late2) or t2 - self._event_s < RECENT_S:
-            verdict = Verdict.SLEW
-            self._unhold()
-            self.bank.loosen(SLEW_NS_S)
+            return self._slew(), Verdict.SLEW
         else:
             verdict = Verdict.PATH
             self._hold(0.5 * (late1 + late2))
-        return self._apply(verdict), verdict
+        return self._apply(), verdict
+
+    def _slew(self) -> Estimate:
+        if self._pending[-1][0] - self._event_s < RECENT_S:
+            self._unhold()
+        self.bank.loosen(SLEW_NS_S)
+        est = self._apply()
+        self._held_ns = 0.0
+        return est
+
+    def _returns(self, late_ns: float, sigma_ns: float) -> bool:
+        """The held delay has gone: a block is early by just that much."""
+        return self.delay_ns > 0.0 and abs(late_ns + self.delay_ns) < EARLY_SIGMAS * sigma_ns
 
     def _is_growing(self, late1: float, late2: float) -> bool:
         grown = abs(late2) - abs(late1)
         noise = 1.5 * math.sqrt(2.0 * self.noise.r_ns2)
-        return grown > max(0.3 * abs(late2), noise)
+        return grown > max(0.2 * abs(late2), noise)
 
     def _shift(self, by_ns: float) -> None:
         self.noise.restart()
         self.bank.shift(by_ns, self.noise.r_ns2)
 
     def _hold(self, late_ns: float) -> None:
-        held = max(self.delay_ns + late_ns, 0.0) - self.delay_ns
+        after = self.delay_ns + late_ns
+        if not self.steady_host:
+            held = 0.0
+        elif after < 3.0 * math.sqrt(self.noise.r_ns2):
+            held = -self.delay_ns
+            late_ns = held if after > -3.0 * math.sqrt(self.noise.r_ns2) else late_ns
+        else:
+            held = late_ns
         self.delay_ns += held
         self._held_ns = held
         if held != late_ns:
@@ -128,10 +175,8 @@ class BlockGuard:
     def _move_pending(self, by_ns: float) -> None:
         self._pending = [(t, y + by_ns, late, block) for t, y, late, block in self._pending]
 
-    def _apply(self, verdict: Verdict) -> Estimate:
+    def _apply(self) -> Estimate:
         self._event_s = self._pending[-1][0]
-        if verdict is Verdict.FORWARD:
-            self._held_ns = 0.0
         for t_s, y_ns, _, _ in self._pending:
             est = self.bank.step(t_s, y_ns, self.noise.r_ns2)
         self._pending.clear()
