@@ -168,6 +168,28 @@ def clean_inputs(model: onnx.ModelProto) -> int:
     return removed
 
 
+def drop_unused(model: onnx.ModelProto) -> int:
+    """Remove initializers that nothing uses, in place; returns how many."""
+    used = {name for node in model.graph.node for name in node.input}
+    used |= {value.name for value in model.graph.output}
+    used |= {name for node in model.graph.node for name in _subgraph_names(node)}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    removed = len(model.graph.initializer) - len(kept)
+    if removed:
+        del model.graph.initializer[:]
+        model.graph.initializer.extend(kept)
+    return removed
+
+
+def _subgraph_names(node: onnx.NodeProto) -> Iterator[str]:
+    """Names that the subgraphs of a node (If, Loop) may take from outside."""
+    for value in node.attribute:
+        for graph in (*value.graphs, *([value.g] if value.HasField("g") else [])):
+            for inner in graph.node:
+                yield from inner.input
+                yield from _subgraph_names(inner)
+
+
 def inputs(model: onnx.ModelProto) -> list[TensorInfo]:
     """The true inputs: those that are no initializer."""
     weights = {tensor.name for tensor in model.graph.initializer}

@@ -27,6 +27,7 @@ Array = NDArray[np.generic]
 RUNTIME = f"onnxruntime {ort.__version__}"
 _NEWEST_TO_TRY = 40
 _FATAL_ONLY = 4
+ort.set_default_logger_severity(_FATAL_ONLY)  # sessions that the quantiser makes, too
 
 
 @dataclass(frozen=True, slots=True)
