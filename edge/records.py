@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import zstandard
 from numpy.typing import NDArray
 
 from syncline.log.schemas import LogMessage
 from syncline.messages import syncline_pb2 as pb
 from syncline.sensors.frame import Anchor, FrameTime, RawFrame
 from syncline.sensors.mode import ScanDirection, SensorMode, Shutter
+from syncline.sync.events import Adjust, Event, SourceVerdict, StateChange, Step, UnknownStep
 from syncline.timebase import MappingSegment
 
 NO_TRIGGER = -1
@@ -173,3 +175,79 @@ def detections_message(
         invalid_reason=ref.invalid_reason,
         shadow=ref.shadow,
     )
+
+
+def segmentation_message(ref: FrameRef, labels: NDArray[np.uint8]) -> pb.Segmentation:
+    """A label map, zstd compressed, row major.
+
+    Args:
+        ref: Frame, model and validity.
+        labels: (h, w) class ids.
+    """
+    height, width = labels.shape
+    return pb.Segmentation(
+        camera=ref.camera,
+        boot_id=ref.boot_id,
+        frame_index=ref.frame_index,
+        mid_raw_ns=ref.mid_raw_ns,
+        segment_id=ref.segment_id,
+        model_sha256=ref.model_sha256,
+        width=width,
+        height=height,
+        labels_zstd=zstandard.ZstdCompressor(level=1).compress(labels.tobytes()),
+        valid=ref.valid,
+        invalid_reason=ref.invalid_reason,
+        shadow=ref.shadow,
+    )
+
+
+def classification_message(
+    ref: FrameRef, class_id: NDArray[np.int64], score: NDArray[np.float32]
+) -> pb.Classification:
+    """Best classes of a frame, best first."""
+    return pb.Classification(
+        camera=ref.camera,
+        boot_id=ref.boot_id,
+        frame_index=ref.frame_index,
+        mid_raw_ns=ref.mid_raw_ns,
+        segment_id=ref.segment_id,
+        model_sha256=ref.model_sha256,
+        class_id=class_id.tolist(),
+        score=score.tolist(),
+        valid=ref.valid,
+        invalid_reason=ref.invalid_reason,
+        shadow=ref.shadow,
+    )
+
+
+_EVENT_KIND = {
+    Adjust: pb.CLOCK_EVENT_ADJUST,
+    Step: pb.CLOCK_EVENT_STEP,
+    UnknownStep: pb.CLOCK_EVENT_UNKNOWN_STEP,
+    SourceVerdict: pb.CLOCK_EVENT_SOURCE_VERDICT,
+    StateChange: pb.CLOCK_EVENT_STATE,
+}
+
+
+def event_message(event: Event, boot_id: str) -> pb.ClockEvent:
+    """A time event as it is recorded on `/time/events`."""
+    message = pb.ClockEvent(boot_id=boot_id, raw_ns=event.raw_ns, kind=_EVENT_KIND[type(event)])
+    if isinstance(event, Adjust):
+        message.size_ns = event.offset_ns
+        message.detail = f"segment {event.segment_id}, rate {event.rate_change * 1e9:+.3f} ppb"
+    elif isinstance(event, Step):
+        message.size_ns = event.size_ns
+        message.sigma_ns = float(event.uncertainty_ns)
+        message.source = event.clock.name
+        message.detail = event.reason
+    elif isinstance(event, UnknownStep):
+        message.source = event.clock.name
+        message.detail = event.reason
+    elif isinstance(event, SourceVerdict):
+        message.source = event.source
+        message.size_ns = event.offset_ns
+        message.detail = f"{event.verdict.name}: {event.reason}"
+    else:
+        message.state = pb.TimeState.Name(int(event.new))
+        message.detail = event.reason
+    return message
