@@ -8,6 +8,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from syncline.edge.job import Drop
 from syncline.log.schemas import LogMessage
 from syncline.messages import syncline_pb2 as pb
 from syncline.sensors.frame import Anchor, FrameTime, RawFrame
@@ -251,3 +252,15 @@ def event_message(event: Event, boot_id: str) -> pb.ClockEvent:
         message.state = pb.TimeState.Name(int(event.new))
         message.detail = event.reason
     return message
+
+
+def drop_message(drop: Drop) -> pb.Drop:
+    """A frame that was captured and not processed."""
+    return pb.Drop(
+        camera=drop.camera,
+        frame_index=drop.index,
+        raw_ns=drop.raw_ns,
+        stage=drop.slot,
+        reason=f"{drop.reason.value}: {drop.detail}" if drop.detail else drop.reason.value,
+        count=1,
+    )

@@ -1,0 +1,146 @@
+"""The edge's pure step: a frame and its result become the messages that are recorded and sent.
+
+Live and replay call the same methods with the same inputs, so a replay is bit-identical. No clock
+is read here and nothing is written; the loops around it (`daemon`, `replay`) do that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from syncline import topics
+from syncline.edge.decode.types import Boxes, LabelMap, Scores
+from syncline.edge.job import Drop, Result
+from syncline.edge.records import (
+    FrameRef,
+    Output,
+    classification_message,
+    detections_message,
+    drop_message,
+    event_message,
+    segment_message,
+    segmentation_message,
+    timing_message,
+)
+from syncline.errors import MediaError
+from syncline.log.schemas import annotations_message, image_message
+from syncline.sensors.frame import FrameTime, RawFrame
+from syncline.sync.events import Event
+from syncline.timebase import MappingSegment
+
+TOP_CLASSES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """What the pipeline makes besides results.
+
+    Attributes:
+        images: Record pictures and their annotations.
+        jpeg_quality: 1..100.
+        labels: Names of the classes, for annotations.
+    """
+
+    images: bool = True
+    jpeg_quality: int = 80
+    labels: Sequence[str] = ()
+
+
+class Pipeline:
+    """Makes messages of frames, results, mapping segments and time events of one boot.
+
+    Args:
+        boot_id: Boot that all raw times belong to.
+        options: See `PipelineOptions`.
+    """
+
+    def __init__(self, boot_id: str, options: PipelineOptions | None = None) -> None:
+        self._boot_id = boot_id
+        self._options = options or PipelineOptions()
+        self._segment_id = 0
+
+    def segment(self, segment: MappingSegment, policy: str = "") -> list[Output]:
+        """A new mapping segment: later frames name it."""
+        self._segment_id = segment.id
+        message = segment_message(segment, policy)
+        return [Output(topics.MAPPING.name, message, segment.raw0_ns)]
+
+    def event(self, event: Event) -> list[Output]:
+        """A time event."""
+        message = event_message(event, self._boot_id)
+        return [Output(topics.EVENTS.name, message, event.raw_ns)]
+
+    def captured(self, frame: RawFrame, timing: FrameTime) -> list[Output]:
+        """A frame was captured: its timing, and its picture when pictures are recorded."""
+        message = timing_message(frame, timing, self._boot_id, self._segment_id)
+        outputs = [Output(topics.TIMING.of(frame.camera), message, timing.mid_ns)]
+        if self._options.images and isinstance(frame.payload, np.ndarray):
+            data = encode_jpeg(frame.payload, self._options.jpeg_quality)
+            image = image_message(timing.mid_ns, frame.camera, data, "jpeg")
+            outputs.append(Output(topics.IMAGE.of(frame.camera), image, timing.mid_ns))
+        return outputs
+
+    def result(self, result: Result) -> list[Output]:
+        """What a model said of a captured frame; its frame carries timing and pixels."""
+        frame, timing = result.frame, result.frame.timing
+        assert timing is not None, "the loops stamp every frame before it is processed"
+        ref = FrameRef(
+            timing.camera,
+            self._boot_id,
+            timing.index,
+            timing.mid_ns,
+            self._segment_id,
+            result.model_digest,
+            result.valid,
+            result.invalid_reason,
+            result.shadow,
+        )
+        if isinstance(result.output, LabelMap):
+            message = segmentation_message(ref, result.output.labels)
+            return [Output(topics.SEGMENTATION.of(timing.camera), message, timing.mid_ns)]
+        if isinstance(result.output, Scores):
+            scores = classification_message(ref, *result.output.top(TOP_CLASSES))
+            return [Output(topics.CLASSIFICATION.of(timing.camera), scores, timing.mid_ns)]
+        height, width = frame.pixels().shape[:2]
+        return self._boxes(ref, timing, (width, height), result.output or Boxes.none())
+
+    def dropped(self, drop: Drop) -> list[Output]:
+        """A frame was captured and not processed."""
+        return [Output(topics.DROPS.name, drop_message(drop), drop.raw_ns)]
+
+    def _boxes(
+        self, ref: FrameRef, timing: FrameTime, size_px: tuple[int, int], boxes: Boxes
+    ) -> list[Output]:
+        message = detections_message(
+            ref, timing, size_px, boxes.xyxy_px, boxes.score, boxes.class_id
+        )
+        topic = topics.SHADOW if ref.shadow else topics.DETECTIONS
+        outputs = [Output(topic.of(timing.camera), message, timing.mid_ns)]
+        if self._options.images and not ref.shadow:
+            annotations = annotations_message(message, list(self._options.labels) or None)
+            name = topics.ANNOTATIONS.of(timing.camera)
+            outputs.append(Output(name, annotations, timing.mid_ns))
+        return outputs
+
+
+def encode_jpeg(bgr: NDArray[np.uint8], quality: int) -> bytes:
+    """Encode a picture as baseline JPEG with 4:2:0 chroma.
+
+    Raises:
+        MediaError: The encoder refused the array.
+    """
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+    ]
+    done, data = cv2.imencode(".jpg", bgr, options)
+    if not done:
+        raise MediaError(f"a picture of shape {bgr.shape} could not be encoded")
+    return data.tobytes()

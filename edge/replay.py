@@ -1,0 +1,251 @@
+"""Replay: recorded frames through the same step as live, at any rate, same digest twice."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from syncline.edge.job import Frame, Result
+from syncline.edge.pipeline import Pipeline
+from syncline.edge.records import Output
+from syncline.edge.sinks import Sink
+from syncline.errors import UsageError
+from syncline.sensors.frame import FrameTime, RawFrame
+from syncline.timebase import NS_PER_S, MappingSegment, RawClock
+
+PREFETCH_FRAMES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One recorded frame with its time."""
+
+    frame: RawFrame
+    timing: FrameTime
+
+
+class Recording(Protocol):
+    """Something that can be replayed."""
+
+    @property
+    def boot_id(self) -> str:
+        """Boot that the raw times count in."""
+
+    @property
+    def frame_count(self) -> int:
+        """Frames expected, for progress; 0 = not known."""
+
+    def segments(self) -> list[MappingSegment]:
+        """Mapping segments that the recording carries."""
+
+    def frames(self) -> Iterator[Timed]:
+        """Frames in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """How to replay.
+
+    Attributes:
+        rate: Seconds of recording per second of wall; 0 = as fast as possible.
+        from_s: First second wanted, from the first frame.
+        to_s: End in seconds from the first frame; None = the end.
+        prefetch: Decode ahead in a second thread.
+    """
+
+    rate: float = 0.0
+    from_s: float = 0.0
+    to_s: float | None = None
+    prefetch: bool = True
+
+    def __post_init__(self) -> None:
+        if self.rate < 0:
+            raise UsageError(f"--rate {self.rate} is below 0", remedy="Give 1.0, 0.5 or max")
+        if self.from_s < 0 or (self.to_s is not None and self.to_s <= self.from_s):
+            raise UsageError(
+                f"--from {self.from_s} --to {self.to_s} holds no time",
+                remedy="Give seconds from the first frame, --to after --from",
+            )
+
+
+@dataclass
+class ReplayReport:
+    """What a replay did.
+
+    Attributes:
+        frames: Frames processed.
+        invalid: Results that must not be used.
+        boxes: Detections in all.
+        first_result_raw_ns: When the first result was there.
+        begin_raw_ns: When the replay began.
+        end_raw_ns: When it ended.
+        span_ns: Time of the recording from the first to the last frame.
+        late_ns: How late each frame was against its schedule, when paced; at most 100 000 kept.
+    """
+
+    frames: int = 0
+    invalid: int = 0
+    boxes: int = 0
+    first_result_raw_ns: int = 0
+    begin_raw_ns: int = 0
+    end_raw_ns: int = 0
+    span_ns: int = 0
+    late_ns: list[int] = field(default_factory=list)
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of wall."""
+        wall_ns = self.end_raw_ns - self.begin_raw_ns
+        return self.frames * NS_PER_S / wall_ns if wall_ns > 0 else 0.0
+
+
+def recording_boot_id(path: Path) -> str:
+    """A boot id for a recording that has none: stable for the same content.
+
+    Of a large file, size and both ends are hashed; of a folder, names and sizes.
+    """
+    sha = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            sha.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+    else:
+        size = path.stat().st_size
+        sha.update(str(size).encode())
+        with path.open("rb") as stream:
+            sha.update(stream.read(1 << 20))
+            stream.seek(max(size - (1 << 20), 0))
+            sha.update(stream.read(1 << 20))
+    return f"recording-{sha.hexdigest()[:16]}"
+
+
+def replay(
+    recording: Recording,
+    process: Callable[[Frame], Result],
+    pipeline: Pipeline,
+    sink: Sink,
+    clock: RawClock,
+    options: ReplayOptions | None = None,
+    progress: Callable[[ReplayReport], None] = lambda _: None,
+) -> ReplayReport:
+    """Run every frame of a recording through the model, in order, dropping none.
+
+    Args:
+        recording: What to replay.
+        process: The model: a frame in, its result out.
+        pipeline: Makes the messages.
+        sink: Takes them.
+        clock: Paces the replay.
+        options: See `ReplayOptions`.
+        progress: Told after each frame.
+
+    Raises:
+        InputError: The recording cannot be read.
+        ModelError: The model cannot take its frames.
+    """
+    options = options or ReplayOptions()
+    report = ReplayReport(begin_raw_ns=clock.raw_ns())
+    for segment in recording.segments():
+        _emit(sink, pipeline.segment(segment))
+    frames = _selected(recording, options)
+    if options.prefetch:
+        frames = prefetched(frames, PREFETCH_FRAMES)
+    first_ns: int | None = None
+    start_ns = 0
+    for timed in frames:
+        if first_ns is None:
+            first_ns, start_ns = timed.timing.mid_ns, clock.raw_ns()
+        offset_ns = timed.timing.mid_ns - first_ns
+        if options.rate > 0:
+            due_ns = start_ns + round(offset_ns / options.rate)
+            clock.sleep_until(due_ns)
+            if len(report.late_ns) < 100_000:
+                report.late_ns.append(clock.raw_ns() - due_ns)
+        _step(timed, process, pipeline, sink, report)
+        if report.frames == 1:
+            report.first_result_raw_ns = clock.raw_ns()
+        report.span_ns = offset_ns
+        progress(report)
+    report.end_raw_ns = clock.raw_ns()
+    if report.frames == 0:
+        raise UsageError(
+            f"no frame lies between --from {options.from_s} and --to {options.to_s}",
+            remedy="Look at the recording's length with: syncline log info",
+        )
+    return report
+
+
+def _step(
+    timed: Timed,
+    process: Callable[[Frame], Result],
+    pipeline: Pipeline,
+    sink: Sink,
+    report: ReplayReport,
+) -> None:
+    _emit(sink, pipeline.captured(timed.frame, timed.timing))
+    bgr = timed.frame.payload
+    frame = Frame(timed.frame.camera, timed.timing.index, bgr, timed.timing, timed.timing.mid_ns)  # type: ignore[arg-type]
+    result = process(frame)
+    _emit(sink, pipeline.result(result))
+    report.frames += 1
+    report.invalid += not result.valid
+    report.boxes += len(result.boxes) if result.boxes is not None else 0
+
+
+def _emit(sink: Sink, outputs: list[Output]) -> None:
+    for output in outputs:
+        sink.emit(output)
+
+
+def _selected(recording: Recording, options: ReplayOptions) -> Iterator[Timed]:
+    first_ns: int | None = None
+    for timed in recording.frames():
+        first_ns = timed.timing.mid_ns if first_ns is None else first_ns
+        at_s = (timed.timing.mid_ns - first_ns) / NS_PER_S
+        if options.to_s is not None and at_s >= options.to_s:
+            return
+        if at_s >= options.from_s:
+            yield timed
+
+
+_END = object()
+
+
+def prefetched(frames: Iterator[Timed], depth: int) -> Iterator[Timed]:
+    """Read ahead in a thread, at most `depth` frames; errors come out where they happened."""
+    ready: queue.Queue[object] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def put(item: object) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            for timed in frames:
+                if not put(timed):
+                    return
+            put(_END)
+        except Exception as error:  # noqa: BLE001 - raised again in the reader's thread
+            put(error)
+
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not _END:
+            if isinstance(item, Exception):
+                raise item
+            assert isinstance(item, Timed)
+            yield item
+    finally:
+        stop.set()
+        thread.join()
