@@ -22,6 +22,7 @@ class ChunkRef:
         compression: Empty, `zstd` or `lz4`.
         crc: CRC-32 of the expanded records, 0 for none.
         channels: Channels in it when the summary tells, None otherwise.
+        body: First byte of the fields of the chunk record, None for loose messages.
         open: Its writer did not finish it: it is read up to the first record that does not fit.
     """
 
@@ -34,6 +35,7 @@ class ChunkRef:
     crc: int = 0
     channels: frozenset[int] | None = None
     open: bool = False
+    body: int | None = None
 
 
 @dataclass
@@ -44,6 +46,7 @@ class FileIndex:
         complete: The file has its end; False after a crash.
         lost_bytes: Bytes at the end that belong to no readable record.
         damaged_chunks: Chunks of an incomplete file that were left out.
+        damaged_records: Other records of an incomplete file that were left out.
     """
 
     profile: str = ""
@@ -57,6 +60,7 @@ class FileIndex:
     complete: bool = True
     lost_bytes: int = 0
     damaged_chunks: int = 0
+    damaged_records: int = 0
 
     def meta(self, name: str) -> dict[str, str]:
         """The last metadata record of that name, empty when there is none."""

@@ -1,51 +1,82 @@
-"""The recorder: a queue per topic, one writer thread, one thread that syncs. See docs/log-format.md."""
+"""The recorder: a queue per topic, a thread that writes, a thread that syncs.
+
+Memory is bounded by `queue_bytes` and the 8 MiB of a segment that are not yet confirmed. See
+docs/log-format.md for what it leaves on the disk.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 
-from syncline.log.schemas import LogMessage
-from syncline.timebase import RawClock
+from foxglove import Context
+
+from syncline.errors import MessageError, StorageError, UsageError
+from syncline.log.disk import Disk
+from syncline.log.lanes import Item, Lane, LaneQueue, open_lane
+from syncline.log.recovery import repair_folder
+from syncline.log.ring import Pin, Ring
+from syncline.log.schemas import LogMessage, payload_of, schema_name_of
+from syncline.log.session import Session
+from syncline.log.sync_thread import SyncThread
+from syncline.messages import syncline_pb2 as pb
+from syncline.timebase import NS_PER_S, RawClock
+from syncline.topics import DROPS
 
 GIB = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """Segments that a trigger keeps."""
-
-    id: int
-    reason: str
-    from_raw_ns: int
-    to_raw_ns: int
-    segments: tuple[str, ...]
+_POLL_S = 0.005
+_BATCH = 256
+_JOIN_S = 60.0
+_MAX_NS = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
 class RecorderStats:
-    """Counters since the start, per topic where it says so."""
+    """Counters since the start, per topic where it says so.
 
-    written: dict[str, int] = field(default_factory=dict)
-    dropped: dict[str, int] = field(default_factory=dict)
-    lost: dict[str, int] = field(default_factory=dict)
-    queued: int = 0
-    queued_bytes: int = 0
-    segment: str = ""
-    ring_bytes: int = 0
-    error: str = ""
+    Attributes:
+        written: Messages that are whole in a file (not yet synced, perhaps).
+        dropped: Messages that a full queue turned away.
+        lost: Messages that the disk never took.
+        queued: Messages that wait.
+        queued_bytes: Their payload.
+        segment: Name of the open segment, empty before the first message.
+        ring_bytes: Unique bytes of closed segments, pinned ones too.
+        failures: Segments given up because the disk failed.
+        error: What the disk says, empty when all is well.
+    """
+
+    written: dict[str, int]
+    dropped: dict[str, int]
+    lost: dict[str, int]
+    queued: int
+    queued_bytes: int
+    segment: str
+    ring_bytes: int
+    failures: int
+    error: str
 
 
 class Recorder:
     """Records messages into `folder` without making the caller wait for the disk.
 
+    Any thread may call any method.
+
     Args:
-        folder: Recording folder, made when missing.
-        clock: Decides when segments rotate.
+        folder: Recording folder, made when missing. One recorder per folder.
+        clock: Decides when segments rotate and chunks are flushed.
         device: Name of the device in the metadata.
         segment_s: Length of a segment.
         quota_bytes: Unique bytes of ring and pins before the oldest goes.
         reserve_bytes: Bytes of the file system that are left free.
+        queue_bytes: Bytes of messages that may wait for the writer.
+        repair: Recover segments that a killed recorder left open, before the first message.
+        disk: File operations; a test may pass a failing one.
+
+    Raises:
+        UsageError: A number that cannot work.
+        StorageError: The folder cannot be made or read.
     """
 
     def __init__(
@@ -57,43 +88,202 @@ class Recorder:
         segment_s: float = 10.0,
         quota_bytes: int = 8 * GIB,
         reserve_bytes: int = 64 << 20,
+        queue_bytes: int = 128 << 20,
+        repair: bool = True,
+        disk: Disk | None = None,
     ) -> None:
-        raise NotImplementedError
+        if segment_s <= 0 or quota_bytes <= 0 or queue_bytes <= 0 or not device:
+            raise UsageError(
+                f"recorder: segment_s={segment_s}, quota_bytes={quota_bytes}, "
+                f"queue_bytes={queue_bytes}, device={device!r}",
+                remedy="The numbers must be above 0 and the device must have a name",
+            )
+        self._clock = clock
+        self._context = Context()
+        self._lanes: dict[str, Lane] = {}
+        self._lanes_lock = threading.Lock()
+        self._queue = LaneQueue(queue_bytes)
+        self._flush_wanted: list[threading.Event] = []
+        self._stop = threading.Event()
+        self._closed = False
+        self._report_ns = clock.raw_ns()
+        disk = disk or Disk()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if repair:
+                repair_folder(folder)
+            self._ring = Ring(folder, clock.boot_id, quota_bytes, reserve_bytes, disk)
+        except OSError as error:
+            raise StorageError(
+                f"cannot record to {folder}: {error.strerror}",
+                remedy="Choose another folder, free space or fix permissions",
+            ) from None
+        self._sync = SyncThread(lambda: self._session.live_files)
+        self._session = Session(
+            self._ring, self._context, clock.boot_id, device,
+            round(segment_s * NS_PER_S), disk, self._sync.retire, self._lanes,
+        )  # fmt: skip
+        self._drops = self._lane(DROPS.name, pb.Drop())
+        self._thread = threading.Thread(target=self._run, name="log-write", daemon=True)
+        self._thread.start()
+
+    @property
+    def context(self) -> Context:
+        """The foxglove-sdk context of everything recorded; a live viewer joins it."""
+        return self._context
+
+    @property
+    def ring(self) -> Ring:
+        """Segments and pins on disk."""
+        return self._ring
 
     def write(self, topic: str, message: LogMessage, raw_ns: int) -> bool:
         """Queue one message; never waits for the disk (topics with policy BLOCK: at most 0.2 s).
+
+        Args:
+            topic: Concrete topic such as `/camera/front/image`.
+            message: Protobuf message, or one of foxglove-sdk's.
+            raw_ns: Time of the record, CLOCK_MONOTONIC_RAW.
 
         Returns:
             False when a message was dropped, which is counted and recorded on /drops.
 
         Raises:
-            MessageError: The topic is not in the table, or the message is not of its schema.
+            MessageError: The topic is not in the table, the message is not of its schema, or the
+                time is negative.
+            UsageError: The recorder is closed.
         """
-        raise NotImplementedError
+        lane = self._lanes.get(topic)
+        if lane is None:
+            lane = self._lane(topic, message)
+        if type(message) is not lane.kind:
+            raise MessageError(
+                f"topic {topic!r} carries {lane.topic.schema}, not {schema_name_of(message)}"
+            )
+        if not 0 <= raw_ns < _MAX_NS:
+            raise MessageError(f"topic {topic!r}: raw_ns {raw_ns} is outside [0, 2^63)")
+        if self._closed:
+            raise UsageError("the recorder is closed")
+        return self._queue.put(Item(lane, payload_of(message), raw_ns))
+
+    def _lane(self, topic: str, message: LogMessage) -> Lane:
+        with self._lanes_lock:
+            lane = self._lanes.get(topic)
+            if lane is None:
+                lane = open_lane(topic, len(self._lanes), message, self._context)
+                self._lanes[topic] = lane
+            return lane
 
     def pin(self, pre_s: float, post_s: float, reason: str) -> Pin:
-        """Keep the segments around now, out of the ring's reach.
+        """Keep the segments around now, out of the ring's reach, by hard link.
+
+        Args:
+            pre_s: Seconds before now.
+            post_s: Seconds after now; segments that open within are pinned as they do.
+            reason: For those who look at the clip.
 
         Raises:
             QuotaError: Pins already hold their share of the quota.
+            StorageError: The file system refused.
         """
-        raise NotImplementedError
+        if not 0 <= pre_s <= 86_400 or not 0 <= post_s <= 3_600:
+            raise UsageError(f"pin: pre_s={pre_s} (0 to 86400), post_s={post_s} (0 to 3600)")
+        now_ns = self._clock.raw_ns()
+        return self._ring.pin(now_ns, round(pre_s * NS_PER_S), round(post_s * NS_PER_S), reason)
 
     def flush(self) -> None:
         """Wait until everything written before is durable.
 
         Raises:
-            StorageError: The disk refused; stats() counts what was lost.
+            StorageError: The disk refuses; what waits is kept and tried again.
         """
-        raise NotImplementedError
+        done = threading.Event()
+        self._flush_wanted.append(done)
+        if not done.wait(_JOIN_S):
+            raise StorageError("the log writer does not answer", remedy="Look at the disk's health")
+        self._sync.sync()
+        if self._session.error:
+            raise StorageError(
+                f"recording failed: {self._session.error}", remedy="Free space on the disk"
+            )
 
     def stats(self) -> RecorderStats:
         """Counters now."""
-        raise NotImplementedError
+        lanes = list(self._lanes.values())
+        return RecorderStats(
+            written={lane.name: lane.written for lane in lanes if lane.written},
+            dropped={lane.name: lane.dropped for lane in lanes if lane.dropped},
+            lost={lane.name: lane.lost for lane in lanes if lane.lost},
+            queued=len(self._queue),
+            queued_bytes=self._queue.bytes,
+            segment=self._session.segment.name if self._session.segment else "",
+            ring_bytes=self._ring.used_bytes,
+            failures=self._session.failures,
+            error=self._session.error,
+        )
 
     def close(self) -> None:
-        """Write what is queued, close the segment and stop the threads; may be called twice."""
-        raise NotImplementedError
+        """Write what is queued, close the segment and stop the threads; may be called twice.
+
+        Raises:
+            StorageError: Messages were lost because the disk took no more.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._stop.set()
+        self._thread.join()
+        self._sync.stop()
+        for lane in self._lanes.values():
+            lane.channel.close()
+        if lost := self.stats().lost:
+            raise StorageError(
+                f"{sum(lost.values())} messages were lost: {self._session.error}",
+                remedy="Free space on the disk",
+            )
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            if not self._step():
+                self._stop.wait(_POLL_S)
+        while self._step():
+            pass
+        self._session.finish(self._clock.raw_ns())
+
+    def _step(self) -> bool:
+        """Write one batch; False when the queue had none or the disk takes none."""
+        now_ns = self._clock.raw_ns()
+        wanted, self._flush_wanted = self._flush_wanted, []
+        stalled = self._session.stalled
+        batch = [] if stalled else self._queue.take(len(self._queue) if wanted else _BATCH)
+        if now_ns - self._report_ns >= NS_PER_S or self._stop.is_set():
+            self._report_ns = now_ns
+            batch += self._drop_items(now_ns)
+        self._session.step(batch, now_ns)
+        if wanted:
+            self._session.flush(now_ns)
+            for event in wanted:
+                event.set()
+        return bool(batch) and not stalled
+
+    def _drop_items(self, now_ns: int) -> list[Item]:
+        """A record on /drops for each topic that lost messages since the last one."""
+        found: list[Item] = []
+        for lane in list(self._lanes.values()):
+            count = lane.dropped - lane.reported
+            if count == 0:
+                continue
+            lane.reported += count
+            head, _, tail = lane.topic.name.partition("{}")
+            message = pb.Drop(
+                camera=lane.name[len(head) : len(lane.name) - len(tail)],
+                raw_ns=now_ns,
+                stage="recorder",
+                reason=f"{lane.name}: queue full, {lane.topic.drop.value}",
+                count=count,
+            )
+            found.append(Item(self._drops, payload_of(message), now_ns))
+        return found
 
     def __enter__(self) -> Recorder:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 
 from syncline.errors import LogError
 from syncline.log.chunk import load_records
@@ -41,11 +42,11 @@ def read_index(file: MappedFile, limits: Limits | None = None) -> FileIndex:
     """
     limits = limits or Limits()
     if not file.has_footer():
-        return Walk(file.view, limits).run(len(file.view), complete=False)
+        return Walk(file.view, limits).salvage()
     found = _from_summary(file.view, limits)
     if found is not None:
         return found
-    return Walk(file.view, limits).run(len(file.view) - FOOTER_SIZE, complete=True)
+    return Walk(file.view, limits).run(len(file.view) - FOOTER_SIZE)
 
 
 def _from_summary(view: memoryview, limits: Limits) -> FileIndex | None:
@@ -121,6 +122,17 @@ def _chunk_ref(view: memoryview, chunk: ChunkIndexRecord, limits: Limits) -> Chu
     )
 
 
+def chunk_offsets(file: MappedFile, limits: Limits) -> list[int]:
+    """Where the summary says that chunks are; empty when there is none to believe."""
+    if not file.has_footer():
+        return []
+    try:
+        found = _from_summary(file.view, limits)
+    except LogError:
+        return []
+    return [chunk.offset - PREFIX.size for chunk in found.chunks] if found else []
+
+
 class Walk:
     """Reads the records of the data section one after another, into an index.
 
@@ -133,29 +145,54 @@ class Walk:
         self._span: list[int] = []
         self._lenient = False
 
-    def run(self, end: int, *, complete: bool) -> FileIndex:
-        """Walk the whole file; when it is not complete, up to what cannot be read."""
-        self.index.complete = complete
-        self._lenient = not complete
-        if complete:
-            self.records(len(MAGIC), end)
-        else:
-            self.index.lost_bytes = end - self._until_damage(end)
+    def run(self, end: int) -> FileIndex:
+        """Walk the data section of a finished file.
+
+        Raises:
+            LogError: A record breaks a limit or contradicts another.
+        """
+        self.records(len(MAGIC), end)
         self.finish()
         return self.index
 
-    def _until_damage(self, end: int) -> int:
-        """Walk a file that stops anywhere; returns where reading stopped."""
-        pos = len(MAGIC)
+    def salvage(self, resume: Sequence[int] = ()) -> FileIndex:
+        """Walk a file that may stop or be damaged anywhere; counts what cannot be read.
+
+        Args:
+            resume: Offsets of chunks that an index knows, to go on from behind damage.
+        """
+        self._lenient, self.index.complete = True, False
+        pos, end = len(MAGIC), len(self._view)
+        while True:
+            stop, ended = self._until_damage(pos, end)
+            again = next((offset for offset in resume if offset > stop), end)
+            if ended or again >= end:
+                self.index.lost_bytes += 0 if ended else end - stop
+                break
+            self.index.lost_bytes += again - stop
+            pos = again
+        self.finish()
+        return self.index
+
+    def _until_damage(self, pos: int, end: int) -> tuple[int, bool]:
+        """Where reading stopped, and whether that was the end of the data section."""
         try:
             for op, body, stop in iter_records(self._view, pos, end, self._limits):
-                self._record(op, body, stop)
                 if op in (Op.DATA_END, Op.FOOTER):
-                    return stop
+                    return stop, True
+                if not 0 < op <= Op.DATA_END:
+                    return pos, False
+                self._tolerant(op, body, stop)
                 pos = stop
         except LogError:
             pos = self._open_chunk(pos, end)
-        return pos
+        return pos, False
+
+    def _tolerant(self, op: int, body: int, stop: int) -> None:
+        try:
+            self._record(op, body, stop)
+        except LogError:
+            self.index.damaged_records += 1
 
     def records(self, start: int, end: int) -> None:
         """Walk [start, end) up to the end of the data section."""
@@ -170,7 +207,7 @@ class Walk:
             self._loose_message(pos, end)
         elif op == Op.CHUNK:
             head = parse_chunk(view, pos, end, limits)
-            self._chunk(head)
+            self._chunk(head, pos)
         elif op == Op.SCHEMA:
             index.add_schema(parse_schema(view, pos, end, limits), limits)
         elif op == Op.CHANNEL:
@@ -182,10 +219,10 @@ class Walk:
         elif op == Op.ATTACHMENT:
             index.attachments.append((pos, end))
 
-    def _chunk(self, head: ChunkHead) -> None:
+    def _chunk(self, head: ChunkHead, pos: int) -> None:
         chunk = ChunkRef(
             head.start_ns, head.end_ns, head.data_offset, head.data_length,
-            head.uncompressed_size, head.compression, head.crc,
+            head.uncompressed_size, head.compression, head.crc, body=pos,
         )  # fmt: skip
         try:
             self._chunk_names(chunk)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from foxglove import Schema
 from foxglove.messages import (
@@ -21,9 +21,11 @@ from foxglove.messages import (
     Timestamp,
 )
 from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from syncline.errors import MessageError
+from syncline.messages import syncline_pb2
 from syncline.messages.syncline_pb2 import Detections
 from syncline.timebase import NS_PER_S
 
@@ -65,13 +67,12 @@ def schema_name_of(message: LogMessage) -> str:
 def schema_of(message: LogMessage) -> Schema:
     """Schema with everything a reader needs to decode the message without our code."""
     if isinstance(message, Message):
-        return _protobuf_schema(type(message))
+        return _protobuf_schema(message.DESCRIPTOR)
     return message.get_schema()
 
 
 @lru_cache(maxsize=256)
-def _protobuf_schema(kind: type[Message]) -> Schema:
-    descriptor = kind.DESCRIPTOR
+def _protobuf_schema(descriptor: Descriptor) -> Schema:
     files = descriptor_pb2.FileDescriptorSet()
     seen: set[str] = set()
 
@@ -89,6 +90,16 @@ def _protobuf_schema(kind: type[Message]) -> Schema:
         encoding="protobuf",
         data=files.SerializeToString(deterministic=True),
     )
+
+
+def schema_named(name: str) -> Schema | None:
+    """Schema of one of the messages in our table of topics, None for any other."""
+    package, _, kind = name.partition(".")
+    if package == "syncline":
+        found = getattr(syncline_pb2, kind, None)
+        return None if found is None else _protobuf_schema(found.DESCRIPTOR)
+    makers = {m.__name__: m for m in (CompressedImage, ImageAnnotations, LocationFix, Log)}
+    return makers[kind].get_schema() if package == "foxglove" and kind in makers else None
 
 
 def raw_timestamp(raw_ns: int) -> Timestamp:

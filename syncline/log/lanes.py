@@ -1,0 +1,136 @@
+"""Queues between those who record and the thread that writes: one lane per topic."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from foxglove import Channel, Context
+
+from syncline.errors import MessageError
+from syncline.log.schemas import LogMessage, schema_name_of, schema_of
+from syncline.topics import DropPolicy, LogFile, Topic, topic_of
+
+_BLOCK_S = 0.2
+_BLOCK_STEP_S = 0.001
+
+
+@dataclass(eq=False, slots=True)
+class Lane:
+    """One topic: its channel, what waits, and what became of the rest.
+
+    Attributes:
+        sequence: Of the last message in the open file; foxglove-sdk counts the same from 1.
+        reported: Of dropped and lost, what /drops has told already.
+        full: It stayed full through a wait: the next message does not wait.
+    """
+
+    name: str
+    number: int
+    topic: Topic
+    kind: type[LogMessage]
+    channel: Channel
+    items: deque[Item] = field(default_factory=deque)
+    sequence: int = 0
+    written: int = 0
+    dropped: int = 0
+    lost: int = 0
+    reported: int = 0
+    full: bool = False
+
+    @property
+    def is_tel(self) -> bool:
+        """Whether the topic goes to the telemetry file."""
+        return self.topic.file is LogFile.TELEMETRY
+
+
+class Item(NamedTuple):
+    """One message that waits."""
+
+    lane: Lane
+    payload: bytes
+    raw_ns: int
+
+
+def open_lane(name: str, number: int, message: LogMessage, context: Context) -> Lane:
+    """A lane for a topic of the table.
+
+    Raises:
+        MessageError: The topic is not in the table, or the message is not of its schema.
+    """
+    topic = topic_of(name)
+    found = schema_name_of(message)
+    if found != topic.schema:
+        raise MessageError(
+            f"topic {name!r} carries {topic.schema}, not {found}",
+            remedy="See docs/log-format.md for the table of topics",
+        )
+    channel = Channel(name, schema=schema_of(message), message_encoding="protobuf", context=context)
+    return Lane(name, number, topic, type(message), channel)
+
+
+class LaneQueue:
+    """Messages of all lanes in order of arrival, within a count per lane and a total of bytes.
+
+    Args:
+        max_bytes: Bytes of payload that may wait.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._lock = threading.Lock()
+        self._order: deque[Lane] = deque()
+        self._max_bytes = max_bytes
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def put(self, item: Item) -> bool:
+        """Queue a message by the drop policy of its topic; False when one was dropped."""
+        lane, policy = item.lane, item.lane.topic.drop
+        with self._lock:
+            if self._room(lane, len(item.payload)):
+                self._append(item)
+                return True
+            if policy is DropPolicy.DROP_OLDEST and lane.items:
+                lane.dropped += 1
+                self.bytes += len(item.payload) - len(lane.items.popleft().payload)
+                lane.items.append(item)
+                return False
+        if policy is DropPolicy.BLOCK and not lane.full and self._wait(item):
+            return True
+        with self._lock:
+            lane.full = True
+            lane.dropped += 1
+        return False
+
+    def _room(self, lane: Lane, size: int) -> bool:
+        return len(lane.items) < lane.topic.queue and self.bytes + size <= self._max_bytes
+
+    def _append(self, item: Item) -> None:
+        item.lane.items.append(item)
+        item.lane.full = False
+        self._order.append(item.lane)
+        self.bytes += len(item.payload)
+
+    def _wait(self, item: Item) -> bool:
+        """Wait a little for room; a lane that stays full is not waited for again."""
+        for _ in range(int(_BLOCK_S / _BLOCK_STEP_S)):
+            time.sleep(_BLOCK_STEP_S)
+            with self._lock:
+                if self._room(item.lane, len(item.payload)):
+                    self._append(item)
+                    return True
+        return False
+
+    def take(self, limit: int) -> list[Item]:
+        """Up to `limit` messages, oldest first."""
+        with self._lock:
+            count = min(limit, len(self._order))
+            order = self._order
+            batch = [order.popleft().items.popleft() for _ in range(count)]
+            self.bytes -= sum([len(item.payload) for item in batch])
+        return batch
