@@ -142,3 +142,8 @@ def all_names(model: onnx.ModelProto) -> set[str]:
     graph = model.graph
     named = {t.name for t in (*graph.initializer, *graph.input, *graph.output)}
     return named | {name for node in graph.node for name in (*node.input, *node.output)}
+
+
+def free_name(model: onnx.ModelProto, wanted: str) -> str:
+    """`wanted`, or `wanted_folded` when the graph has a tensor of that name."""
+    return wanted if wanted not in all_names(model) else f"{wanted}_folded"

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from syncline.cloud.models.builder import (
     GraphBuilder,
-    all_names,
+    free_name,
     graft,
     output_info,
     rename_uses,
@@ -69,7 +69,7 @@ def fold_input(model: onnx.ModelProto, spec: InputSpec) -> tuple[onnx.ModelProto
             remedy=f"It has {[info.name for info in inputs(model)]}",
         )
     builder = GraphBuilder("fold_in")
-    tensor = FRAME_INPUT if FRAME_INPUT not in all_names(folded) else f"{FRAME_INPUT}_uint8"
+    tensor = free_name(folded, FRAME_INPUT)
     tail = _input_nodes(builder, tensor, spec)
     rename_uses(folded.graph, spec.name, tail)
     frame = helper.make_tensor_value_info(
@@ -122,12 +122,12 @@ def fold_argmax(
     dims = info.dims
     if len(dims) != 4 or dims[1] > 256:
         raise ModelError(f"output {info.name!r} is {list(dims)}, not logits of up to 256 classes")
-    builder = GraphBuilder("fold_out")
+    builder, name = GraphBuilder("fold_out"), free_name(folded, LABELS_OUTPUT)
     labels = builder.node("ArgMax", [info.name], axis=1, keepdims=0)
-    builder.node("Cast", [labels], to=TensorProto.UINT8, out=LABELS_OUTPUT)
+    builder.node("Cast", [labels], to=TensorProto.UINT8, out=name)
     graft(folded, builder, first=False)
-    set_outputs(folded, (LABELS_OUTPUT, TensorProto.UINT8, [1, dims[2], dims[3]]))
-    return folded, msgspec.structs.replace(decoder, kind="argmax", outputs=(LABELS_OUTPUT,))
+    set_outputs(folded, (name, TensorProto.UINT8, [1, dims[2], dims[3]]))
+    return folded, msgspec.structs.replace(decoder, kind="argmax", outputs=(name,))
 
 
 def fold_twinlite(
@@ -135,15 +135,15 @@ def fold_twinlite(
 ) -> tuple[onnx.ModelProto, DecoderSpec]:
     """Replace the two maps (1, 2, H, W) by one of labels: 0 none, 1 drivable, 2 lane, 3 both."""
     folded = copy_model(model)
-    builder = GraphBuilder("fold_out")
+    builder, name = GraphBuilder("fold_out"), free_name(folded, LABELS_OUTPUT)
     infos = [output_info(folded, name) for name in decoder.outputs]
     bits = [_second_wins(builder, info.name) for info in infos]
     lane = builder.node("Mul", [bits[1], builder.const(2, np.int32)])
     both = builder.node("Add", [bits[0], lane])
-    builder.node("Cast", [both], to=TensorProto.UINT8, out=LABELS_OUTPUT)
+    builder.node("Cast", [both], to=TensorProto.UINT8, out=name)
     graft(folded, builder, first=False)
-    set_outputs(folded, (LABELS_OUTPUT, TensorProto.UINT8, [1, *infos[0].dims[2:]]))
-    return folded, msgspec.structs.replace(decoder, kind="argmax", outputs=(LABELS_OUTPUT,))
+    set_outputs(folded, (name, TensorProto.UINT8, [1, *infos[0].dims[2:]]))
+    return folded, msgspec.structs.replace(decoder, kind="argmax", outputs=(name,))
 
 
 def _second_wins(b: GraphBuilder, name: str) -> str:

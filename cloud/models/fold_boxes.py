@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from syncline.cloud.models.builder import GraphBuilder, graft, output_info, set_outputs
+from syncline.cloud.models.builder import GraphBuilder, free_name, graft, output_info, set_outputs
 from syncline.cloud.models.graph import TensorInfo, copy_model, opset
 from syncline.edge.model.manifest import DecoderSpec, InputSpec
 from syncline.errors import ModelError
@@ -28,7 +28,7 @@ MAX_LOG_DISTANCE = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a decoder is built from: the network's outputs, its decoder, input and number of labels."""
+    """What a decoder is built from: outputs, thresholds, input geometry, number of labels."""
 
     infos: list[TensorInfo]
     decoder: DecoderSpec
@@ -62,12 +62,10 @@ def fold_nms(
     builder = GraphBuilder("fold_out", opset(folded))
     infos = [output_info(folded, name) for name in decoder.outputs]
     found = _CANDIDATES[decoder.kind](builder, Head(infos, decoder, given, labels))
-    _suppress(builder, found, decoder)
+    name = _suppress(builder, found, decoder, free_name(folded, BOXES_OUTPUT))
     graft(folded, builder, first=False)
-    set_outputs(folded, (BOXES_OUTPUT, TensorProto.FLOAT, ["boxes_count", 6]))
-    return folded, msgspec.structs.replace(
-        decoder, kind="boxes-nms", outputs=(BOXES_OUTPUT,), strides=()
-    )
+    set_outputs(folded, (name, TensorProto.FLOAT, ["boxes_count", 6]))
+    return folded, msgspec.structs.replace(decoder, kind="boxes-nms", outputs=(name,), strides=())
 
 
 def fold_edgedet(
@@ -84,13 +82,12 @@ def fold_edgedet(
     folded = copy_model(model)
     builder = GraphBuilder("fold_out", opset(folded))
     infos = [output_info(folded, name) for name in maps]
-    _suppress(builder, _edgedet(builder, infos, decoder.strides), decoder)
+    found = _edgedet(builder, infos, decoder.strides)
+    name = _suppress(builder, found, decoder, free_name(folded, BOXES_OUTPUT))
     graft(folded, builder, first=False)
-    set_outputs(folded, (BOXES_OUTPUT, TensorProto.FLOAT, ["boxes_count", 6]))
+    set_outputs(folded, (name, TensorProto.FLOAT, ["boxes_count", 6]))
     _check_grid(infos, decoder.strides, given)
-    return folded, msgspec.structs.replace(
-        decoder, kind="boxes-nms", outputs=(BOXES_OUTPUT,), strides=()
-    )
+    return folded, msgspec.structs.replace(decoder, kind="boxes-nms", outputs=(name,), strides=())
 
 
 def _check_grid(infos: list[TensorInfo], strides: tuple[int, ...], given: InputSpec) -> None:
@@ -221,7 +218,7 @@ _CANDIDATES: dict[str, _Decode] = {
 NMS_KINDS = frozenset(_CANDIDATES)
 
 
-def _suppress(b: GraphBuilder, found: Candidates, decoder: DecoderSpec) -> None:
+def _suppress(b: GraphBuilder, found: Candidates, decoder: DecoderSpec, out: str) -> str:
     """Non-maximum suppression per class, then the best `max_boxes` as rows of six floats."""
     limits = [
         b.const([min(MAX_PER_CLASS, decoder.max_boxes)], np.int64),
@@ -245,7 +242,7 @@ def _suppress(b: GraphBuilder, found: Candidates, decoder: DecoderSpec) -> None:
         boxes = _corners(b, boxes)
     label = b.node("Cast", [_rows(b, rows, 1, 2)], to=TensorProto.FLOAT)
     column = b.node("Unsqueeze", [best, b.const([1], np.int64)])
-    b.node("Concat", [boxes, column, label], axis=1, out=BOXES_OUTPUT)
+    return b.node("Concat", [boxes, column, label], axis=1, out=out)
 
 
 def _best_class_only(b: GraphBuilder, scores: str) -> str:

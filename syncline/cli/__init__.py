@@ -22,7 +22,9 @@ _GROUPS = {
 }
 
 # (group, command) -> "module:function", one-line help
-_COMMANDS: dict[tuple[str, str], tuple[str, str]] = {}
+_COMMANDS: dict[tuple[str, str], tuple[str, str]] = {
+    ("model", "import"): ("syncline.cli.model_import:import_", "Bring a foreign ONNX model in."),
+}
 
 
 def build_app() -> App:

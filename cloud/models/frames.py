@@ -1,0 +1,173 @@
+"""Frames for calibration and for the gate: a folder of pictures, a video, or a recorded log.
+
+Frames are read one at a time and picked evenly over the whole source; memory is one picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from syncline.errors import MediaError
+from syncline.log.decode import Decoder
+from syncline.log.reader import LogReader
+from syncline.log.records import Record
+from syncline.sensors.adapters.video import VideoFile
+
+PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
+VIDEOS = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v"})
+LOGS = frozenset({".mcap"})
+MAX_PICTURE_BYTES = 64 << 20
+IMAGE_SCHEMA = "foxglove.CompressedImage"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture.
+
+    Attributes:
+        name: Unique within its source.
+        group: Slice it belongs to: the sub-folder or the topic; "" for the rest.
+        bgr: uint8 (H, W, 3), blue first.
+    """
+
+    name: str
+    group: str
+    bgr: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSource:
+    """A source whose frames can be read again and again.
+
+    Attributes:
+        path: Where it came from.
+        count: Number of frames picked.
+        read: Starts a new pass over them.
+    """
+
+    path: Path
+    count: int
+    read: Callable[[], Iterator[Frame]]
+
+
+def open_frames(path: Path, limit: int, *, phase: float = 0.0) -> FrameSource:
+    """Pick up to `limit` frames of a source, spread evenly.
+
+    Args:
+        path: Folder of pictures (sub-folders are slices), video file, or MCAP log.
+        limit: How many at most.
+        phase: 0 takes the first frame of each of the `limit` parts of the source, 0.5 the middle
+            one: two passes with different phases share no frame of a long source.
+
+    Raises:
+        MediaError: Nothing there, or nothing that can be read.
+    """
+    if path.is_dir():
+        return _folder(path, limit, phase)
+    if path.suffix.lower() in VIDEOS:
+        return _video(path, limit, phase)
+    if path.suffix.lower() in LOGS:
+        return _log(path, limit, phase)
+    raise MediaError(
+        f"{path} is neither a folder of pictures, a video nor a log",
+        remedy=f"Give a folder, or a file ending in {', '.join(sorted(VIDEOS | LOGS))}",
+    )
+
+
+def spread(count: int, limit: int, phase: float = 0.0) -> list[int]:
+    """Indices of at most `limit` of `count` frames, evenly spread, ascending."""
+    if count <= limit:
+        return list(range(count))
+    step = count / limit
+    return [int((i + phase) * step) for i in range(limit)]
+
+
+def _folder(path: Path, limit: int, phase: float) -> FrameSource:
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
+    if not files:
+        raise MediaError(
+            f"{path} holds no pictures ({', '.join(sorted(PICTURES))})",
+            remedy="Give the folder that holds the frames",
+        )
+    chosen = [files[i] for i in spread(len(files), limit, phase)]
+
+    def read() -> Iterator[Frame]:
+        for file in chosen:
+            yield Frame(file.relative_to(path).as_posix(), _group(file, path), read_picture(file))
+
+    return FrameSource(path, len(chosen), read)
+
+
+def _group(file: Path, root: Path) -> str:
+    parent = file.parent.relative_to(root).as_posix()
+    return "" if parent == "." else parent
+
+
+def read_picture(file: Path) -> NDArray[np.uint8]:
+    """A picture as uint8 (H, W, 3), blue first.
+
+    Raises:
+        MediaError: Too large, or not a picture.
+    """
+    if file.stat().st_size > MAX_PICTURE_BYTES:
+        raise MediaError(f"{file} is larger than {MAX_PICTURE_BYTES} bytes")
+    image = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    if image is None:
+        raise MediaError(f"{file} cannot be decoded", remedy="Remove it or fetch it again")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def _video(path: Path, limit: int, phase: float) -> FrameSource:
+    total = sum(1 for _ in _video_frames(path))
+    chosen = spread(total, limit, phase)
+    return FrameSource(path, len(chosen), lambda: _pick(_video_frames(path), chosen))
+
+
+def _video_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
+    video = VideoFile(path)
+    try:
+        for frame in video.frames():
+            yield np.asarray(frame.payload, dtype=np.uint8)
+    finally:
+        video.close()
+
+
+def _pick(images: Iterator[NDArray[np.uint8]], chosen: Sequence[int]) -> Iterator[Frame]:
+    wanted = set(chosen)
+    for index, image in enumerate(images):
+        if index in wanted:
+            yield Frame(f"{index:06d}", "", image)
+        if chosen and index >= chosen[-1]:
+            return
+
+
+def _log(path: Path, limit: int, phase: float) -> FrameSource:
+    total = sum(1 for _ in _image_records(path))
+    if not total:
+        raise MediaError(f"{path} holds no {IMAGE_SCHEMA} records", remedy="Give another log")
+    chosen = spread(total, limit, phase)
+    return FrameSource(path, len(chosen), lambda: _log_frames(path, chosen))
+
+
+def _image_records(path: Path) -> Iterator[Record]:
+    return (record for record in LogReader(path) if record.schema == IMAGE_SCHEMA)
+
+
+def _log_frames(path: Path, chosen: Sequence[int]) -> Iterator[Frame]:
+    """Only the chosen pictures are decoded."""
+    wanted, decoder = set(chosen), Decoder()
+    for index, record in enumerate(_image_records(path)):
+        if index in wanted:
+            packed = np.frombuffer(bytes(decoder.decode(record).data), np.uint8)
+            image = cv2.imdecode(packed, cv2.IMREAD_COLOR) if packed.size else None
+            if image is None:
+                raise MediaError(f"{path}: picture {index} of {record.topic} cannot be decoded")
+            yield Frame(f"{index:06d}", record.topic, np.asarray(image, dtype=np.uint8))
+        if index >= chosen[-1]:
+            return
