@@ -1,0 +1,80 @@
+"""The rows of a window: scalar observations of lines, each with its expectation-propagation site.
+
+A two-way exchange is two rows: the upper edge `t2 - t1` (sign +1) and the lower edge `t3 - t4`
+(sign -1). A one-way source (GNSS, PPS) is one normal row (sign 0).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+
+def _f() -> Floats:
+    return np.zeros(0)
+
+
+def _i() -> Ints:
+    return np.zeros(0, dtype=np.intp)
+
+
+@dataclass
+class Rows:
+    """Columns of all rows, in order of time.
+
+    Attributes:
+        t: Seconds since the window's epoch (R,).
+        obs: UTC minus raw, s (R,).
+        var: Variance of the stamps, s^2 (R,).
+        line: Line index (R,).
+        sign: +1 upper edge, -1 lower edge, 0 normal (R,).
+        tau: Site precision (R,).
+        nu: Site precision times mean, relative to `obs` (R,).
+    """
+
+    t: Floats = field(default_factory=_f)
+    obs: Floats = field(default_factory=_f)
+    var: Floats = field(default_factory=_f)
+    line: Ints = field(default_factory=_i)
+    sign: Floats = field(default_factory=_f)
+    tau: Floats = field(default_factory=_f)
+    nu: Floats = field(default_factory=_f)
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def append(self, t: float, line: int, values: list[tuple[float, float, float]]) -> None:
+        """Add rows (obs, sign, var) at time `t`, keeping the order of time."""
+        n, a = len(self.t), len(values)
+        obs, sign, var = (np.array(v, dtype=np.float64) for v in zip(*values, strict=True))
+        at = n if n == 0 or t >= self.t[-1] else int(np.searchsorted(self.t, t, side="right"))
+        zero = np.zeros(a)
+        tau = np.where(sign == 0.0, 1.0 / var, 0.0)
+        new = (np.full(a, t), obs, var, np.full(a, line, dtype=np.intp), sign, tau, zero)
+        for name, extra in zip(self.__dataclass_fields__, new, strict=True):
+            old = getattr(self, name)
+            setattr(self, name, np.concatenate((old[:at], extra, old[at:])))
+
+    def drop_first(self, count: int) -> None:
+        """Forget the oldest `count` rows."""
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(self, name)[count:])
+
+    def select(self, keep: NDArray[np.bool_]) -> None:
+        """Keep the rows where `keep` is true."""
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(self, name)[keep])
+
+    def reset_sites(self) -> None:
+        """Forget what the edges said, keep the normal rows."""
+        self.tau = np.where(self.sign == 0.0, 1.0 / self.var, 0.0)
+        self.nu = np.zeros(len(self.t))
+
+    def copy(self) -> Rows:
+        """Arrays are never written in place, so a shallow copy is a snapshot."""
+        return Rows(*(getattr(self, name) for name in self.__dataclass_fields__))

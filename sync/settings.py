@@ -1,0 +1,87 @@
+"""Settings of the estimator: one set of defaults for every scene, each with its meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EstimatorSettings:
+    """Defaults hold for a vehicle's crystal, cellular, Wi-Fi and wired servers, and GNSS.
+
+    Attributes:
+        window_rows: Rows kept exactly; older ones live on in the prior.
+        knots: Knots of the oscillator in the window.
+        sweeps: EP sweeps per measurement.
+        damp: Damping of the EP sites.
+        wander_start: First guess of random-walk FM, 1/sqrt(s): high, so that no oscillator is
+            taken for a lying source.
+        wander_typical: Where the wander settles while the data say nothing.
+        wander_min: Lower limit of the adapted wander.
+        wander_max: Upper limit of the adapted wander.
+        wander_weight: Increments that the typical wander is worth.
+        wander_boost: Over-relaxation of the EM step.
+        white_fm: White FM, sqrt(s).
+        rate_sigma: One sigma of the oscillator's rate before anything is known.
+        asymmetry: One sigma of the unseen asymmetry as a share of the shortest round trip.
+        min_one_way: Share of the shortest round trip that each direction takes at least (hard bound).
+        delay_weight: Replies that the prior of the delay scales is worth.
+        delay_memory: Replies over which the delay scales are remembered.
+        path_wander: Random walk of the shortest delay, share of the round trip per sqrt(1000 s).
+        stamp_ns: Least one-sigma noise of local stamps.
+        drift_limit_ppb: Oscillator limit: how far the rate may leave its estimate (hard bound).
+        gnss_sigma_ns: Noise of one GNSS sample that states none.
+        gnss_bias_ns: One sigma of GNSS's own constant error.
+        gnss_trust_ns: Hard bound of a GNSS sample: the drag that may pass before it is found.
+        coverage_z: Sigmas of the statistical bound.
+        stat_floor_ns: Least statistical bound.
+        gate_sigma: Sigmas beyond which a measurement contradicts the own clock.
+        gate_share: Share of the round trip that is forgiven besides.
+        gate_floor_s: Seconds that are forgiven besides.
+        gate_wander: Wander that the gate allows for even when a calmer one was learnt.
+        young_count: Accepted measurements until the own clock outvotes a consistent majority.
+        young_s: Age until then, s.
+        drag_limit: Rate step of a one-way source that is still believed.
+        drag_wander: Greatest wander that may excuse a one-way source's rate step.
+        rate_step_limit: Rate step of the oscillator within the horizon that is still believed.
+        rate_step_horizon_s: That horizon.
+        reboot_rate_sigma: Change of rate over a reboot, one sigma.
+        expiry_bound_ns: Hard bound beyond which the time is no longer offered (COLD).
+    """
+
+    window_rows: int = 192
+    knots: int = 12
+    sweeps: int = 2
+    damp: float = 0.7
+    wander_start: float = 5e-8
+    wander_typical: float = 2e-9
+    wander_min: float = 2e-10
+    wander_max: float = 1e-6
+    wander_weight: float = 2.0
+    wander_boost: float = 3.0
+    white_fm: float = 1e-10
+    rate_sigma: float = 50e-6
+    asymmetry: float = 0.07
+    min_one_way: float = 0.08
+    delay_weight: float = 4.0
+    delay_memory: float = 300.0
+    path_wander: float = 3e-4
+    stamp_ns: float = 200.0
+    drift_limit_ppb: float = 1000.0
+    gnss_sigma_ns: float = 250.0
+    gnss_bias_ns: float = 50.0
+    gnss_trust_ns: float = 20_000.0
+    coverage_z: float = 3.29
+    stat_floor_ns: float = 200.0
+    gate_sigma: float = 6.0
+    gate_share: float = 0.03
+    gate_floor_s: float = 10e-6
+    gate_wander: float = 5e-8
+    young_count: int = 16
+    young_s: float = 300.0
+    drag_limit: float = 1.5e-7
+    drag_wander: float = 2e-8
+    rate_step_limit: float = 3e-6
+    rate_step_horizon_s: float = 1800.0
+    reboot_rate_sigma: float = 1e-7
+    expiry_bound_ns: float = 1e9
