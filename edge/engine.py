@@ -1,0 +1,202 @@
+"""One loaded and proven model: from a frame to a result, in three steps.
+
+`prepare` (decode, resize), `infer` and `finish` are apart so that a prefetch thread can take the
+first; all else runs them in a row. An `Engine` is immutable: swapping a model is replacing one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from syncline.edge.backend import RUNTIME, Backend, BackendOptions, StopSwitch
+from syncline.edge.decode import decoder_for
+from syncline.edge.decode.types import Decoded, Decoder
+from syncline.edge.job import Frame, Latencies, Result
+from syncline.edge.model.bundle import Bundle
+from syncline.edge.model.golden import GoldenProof, compare
+from syncline.edge.outputs import StuckDetector, implausible, not_finite
+from syncline.edge.preprocess import Geometry, Preprocessor
+from syncline.errors import ModelError, SensorDataError, SynclineError
+from syncline.timebase import RawClock
+
+_WARM_RUNS = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A frame that is ready for the model.
+
+    Attributes:
+        frame: The frame, its image decoded.
+        tensor: The input tensor; valid until its preprocessor's ring comes round.
+        geometry: Where the frame lies in it.
+        taken_ns: When work on it began, CLOCK_MONOTONIC_RAW.
+        decode_ns: Time that decoding took.
+        pre_ns: Time that preprocessing took.
+    """
+
+    frame: Frame
+    tensor: NDArray[np.generic]
+    geometry: Geometry
+    taken_ns: int
+    decode_ns: int
+    pre_ns: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Engine:
+    """One model, loaded and proven on its golden frame.
+
+    Attributes:
+        bundle: The bundle.
+        backend: The loaded model.
+        decoder: What makes sense of its outputs.
+        proof: How well it reproduced its golden output.
+    """
+
+    bundle: Bundle
+    backend: Backend
+    decoder: Decoder
+    proof: GoldenProof
+
+    @classmethod
+    def load(cls, bundle: Bundle, options: BackendOptions | None = None) -> Engine:
+        """Load a bundle, prove it on its golden frame, and warm it up.
+
+        Raises:
+            ModelError: Of the kind that names why the model must not run.
+        """
+        try:
+            backend = Backend.load(bundle, options)
+            decoder = decoder_for(bundle.manifest)
+            decoder.check(backend.output_shapes)
+            return cls(bundle, backend, decoder, _prove(bundle, backend, decoder))
+        except MemoryError as error:
+            raise ModelError(
+                f"there is not enough memory to load {bundle.manifest.name!r}",
+                remedy="Use a smaller model, or free memory on the device",
+            ) from error
+
+    @property
+    def digest(self) -> str:
+        """Digest of the bundle."""
+        return self.bundle.digest
+
+    def preprocessor(self, buffers: int = 1) -> Preprocessor:
+        """A preprocessor for this model; not to be shared between threads."""
+        return Preprocessor(self.bundle.manifest.input, buffers)
+
+    def prepare(self, frame: Frame, pre: Preprocessor, clock: RawClock) -> Prepared:
+        """Decode and resize a frame.
+
+        Raises:
+            SynclineError: The frame cannot be decoded or is no image.
+        """
+        taken_ns = clock.raw_ns()
+        pixels = _decode(frame)
+        decoded_ns = clock.raw_ns()
+        tensor, geometry = pre(pixels)
+        ready_ns = clock.raw_ns()
+        if pixels is not frame.bgr:
+            frame = dataclasses.replace(frame, bgr=pixels)
+        return Prepared(
+            frame, tensor, geometry, taken_ns, decoded_ns - taken_ns, ready_ns - decoded_ns
+        )
+
+    def run(
+        self,
+        prepared: Prepared,
+        clock: RawClock,
+        slot: str,
+        *,
+        stop: StopSwitch | None = None,
+        detector: StuckDetector | None = None,
+        shadow: bool = False,
+    ) -> Result:
+        """Run the model on a prepared frame, decode and check what it says.
+
+        Args:
+            prepared: From `prepare`.
+            clock: For the latencies.
+            slot: Name that the result carries.
+            stop: Switch by which another thread may end the run.
+            detector: The camera's detector of stuck outputs.
+            shadow: Whether this is a shadow model.
+
+        Raises:
+            DeadlineError: The run was stopped.
+            InferenceError: The runtime failed.
+            ManifestError: The outputs do not fit the decoder.
+        """
+        start_ns = clock.raw_ns()
+        outputs = self.backend.run(prepared.tensor, stop)
+        ran_ns = clock.raw_ns()
+        reason = not_finite(outputs)
+        decoded = None if reason else self.decoder(outputs, prepared.geometry)
+        if decoded is not None:
+            reason = implausible(decoded, len(self.bundle.manifest.labels))
+        if detector is not None:
+            detector.step(prepared.tensor, outputs)
+        return Result(
+            frame=prepared.frame,
+            slot=slot,
+            model_digest=self.digest,
+            output=decoded,
+            valid=not reason,
+            invalid_reason=reason,
+            latencies=Latencies(
+                wait_ns=max(prepared.taken_ns - prepared.frame.raw_ns, 0),
+                decode_ns=prepared.decode_ns,
+                pre_ns=prepared.pre_ns,
+                infer_ns=ran_ns - start_ns,
+                post_ns=clock.raw_ns() - ran_ns,
+            ),
+            shadow=shadow,
+        )
+
+
+def _decode(frame: Frame) -> NDArray[np.uint8]:
+    """The image of a frame; whatever its decoder raises becomes a typed error."""
+    try:
+        return frame.pixels()
+    except (SynclineError, MemoryError):
+        raise
+    except (cv2.error, ValueError, TypeError, OSError, EOFError, RuntimeError) as error:
+        raise SensorDataError(
+            f"frame {frame.index} of {frame.camera!r} cannot be decoded: {error}"
+        ) from error
+
+
+def _prove(bundle: Bundle, backend: Backend, decoder: Decoder) -> GoldenProof:
+    """Run the golden frame through the whole path, then warm up.
+
+    Raises:
+        HealthProofError: The golden output is not reproduced.
+        ManifestError: The golden output does not decode.
+    """
+    golden = bundle.golden()
+    tensor, geometry = Preprocessor(bundle.manifest.input)(golden.frame)
+    outputs = backend.run(tensor)
+    same_runtime = bundle.manifest.target.runtime in ("", RUNTIME)
+    proof = compare(golden, outputs, bundle.manifest.golden, same_runtime=same_runtime)
+    _check_decoded(decoder(outputs, geometry), outputs, bundle)
+    for _ in range(_WARM_RUNS):
+        backend.run(tensor)
+    return proof
+
+
+def _check_decoded(
+    decoded: Decoded, outputs: Sequence[NDArray[np.generic]], bundle: Bundle
+) -> None:
+    reason = not_finite(outputs) or implausible(decoded, len(bundle.manifest.labels))
+    if reason:
+        raise ModelError(
+            f"{bundle.manifest.name!r} on its own golden frame: {reason}",
+            remedy="Build the bundle again from a sound model",
+        )

@@ -1,0 +1,115 @@
+"""Checks of what a model says: not finite, impossible, stuck."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncline.edge.decode.types import Boxes, Decoded, LabelMap, Scores
+
+CONSTANT_FRAMES = 30
+"""Equal outputs on so many frames that all differ mean a stuck model."""
+
+_SAMPLE_BYTES = 64 << 10
+
+
+def not_finite(outputs: Sequence[NDArray[np.generic]]) -> str:
+    """Which float output holds NaN or infinity; empty when none does.
+
+    A sum is finite unless an element is not (or it overflows): one fast pass; only one that is not
+    finite is looked at element by element.
+    """
+    for index, output in enumerate(outputs):
+        if not np.issubdtype(output.dtype, np.floating) or output.size == 0:
+            continue
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.add.reduce(output, axis=None)
+        if np.isfinite(total):
+            continue
+        bad = int(output.size - np.count_nonzero(np.isfinite(output)))
+        if bad:
+            return f"output {index} holds {bad} values that are NaN or infinite"
+    return ""
+
+
+def implausible(decoded: Decoded, classes: int) -> str:
+    """What is impossible about a decoded output; empty when nothing is.
+
+    Args:
+        decoded: The output.
+        classes: Number of labels; 0 = not known.
+    """
+    if isinstance(decoded, Boxes):
+        return _implausible_boxes(decoded, classes)
+    if isinstance(decoded, LabelMap):
+        largest = int(decoded.labels.max(initial=0))
+        return f"label {largest} of {classes} classes" if classes and largest >= classes else ""
+    return "" if _all_finite(decoded) else "class scores are not finite"
+
+
+def _all_finite(scores: Scores) -> bool:
+    return bool(np.isfinite(scores.score).all())
+
+
+def _implausible_boxes(boxes: Boxes, classes: int) -> str:
+    if len(boxes) == 0:
+        return ""
+    if not np.isfinite(boxes.xyxy_px).all():
+        return "box corners are not finite"
+    if np.any(boxes.xyxy_px[:, :2] > boxes.xyxy_px[:, 2:]):
+        return "a box has its corners the wrong way round"
+    low, high = float(boxes.score.min()), float(boxes.score.max())
+    if not (low >= 0.0 and high <= 1.0 + 1e-3):
+        return f"box scores from {low:.3g} to {high:.3g}, must be 0 to 1"
+    worst = int(boxes.class_id.max())
+    if int(boxes.class_id.min()) < 0 or (classes and worst >= classes):
+        return f"box class {worst} of {classes} classes"
+    return ""
+
+
+@dataclass
+class StuckDetector:
+    """Tells when a model's raw output stays the same while its frames change.
+
+    One per camera and model. An output without an element (in-graph suppression that found nothing)
+    does not count: an empty road is no fault.
+
+    Attributes:
+        limit: Frames after which it is stuck.
+        run_length: Equal outputs in a row, on frames that all differ from their predecessor.
+    """
+
+    limit: int = CONSTANT_FRAMES
+    run_length: int = 0
+    _frame: int | None = None
+    _output: int | None = None
+
+    def step(self, tensor: NDArray[np.generic], outputs: Sequence[NDArray[np.generic]]) -> bool:
+        """Take one frame's input tensor and raw outputs; True when the model is stuck."""
+        frame = _digest([tensor])
+        output = _digest(outputs)
+        empty = all(not np.any(o) for o in outputs) if _total(outputs) <= 6 * 300 else False
+        if empty or output != self._output:
+            self.run_length = 1
+        elif frame != self._frame:
+            self.run_length += 1
+        self._frame, self._output = frame, output
+        return self.run_length >= self.limit
+
+
+def _total(arrays: Sequence[NDArray[np.generic]]) -> int:
+    return sum(array.size for array in arrays)
+
+
+def _digest(arrays: Sequence[NDArray[np.generic]]) -> int:
+    """Checksum of arrays; large ones are sampled evenly to bound its cost."""
+    digest = 0
+    for array in arrays:
+        flat = array.reshape(-1)
+        step = -(-array.nbytes // _SAMPLE_BYTES)
+        digest = zlib.crc32(np.ascontiguousarray(flat[:: max(step, 1)]).data, digest)
+    return digest
