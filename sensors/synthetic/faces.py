@@ -20,6 +20,7 @@ Canvas = tuple[NDArray[np.uint16], int, float]
 _HAZE = np.array([226.0, 220.0, 210.0])
 _HAZE_M = 450.0
 _GLOWING = 0.4
+_SMALLEST_PX = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,7 @@ def gather(view: View, items: list[Item]) -> Sketch:
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
     velocity = np.repeat([item.velocity_mps for item in items], counts, axis=0)
     pixels, camera_m = view.project(np.concatenate(points), velocity)
-    drawn = [
-        _drawn(view, pixels[a : a + n], camera_m[a : a + n])
-        for a, n in zip(first, counts, strict=True)
-    ]
+    drawn = _drawn(view, pixels, camera_m, first)
     centres = np.array([item.centre_m for item in items])
     distance = np.linalg.norm(centres[:, :2] - view.pose.position_m[:2], axis=1)
     for index, item in enumerate(items):
@@ -117,16 +115,20 @@ def _points(item: Item) -> Floats:
     return np.array([item.centre_m, item.centre_m + [0.0, 0.0, item.tree[1]]])
 
 
-def _drawn(view: View, pixels: Floats, camera_m: Floats) -> Drawn | None:
+def _drawn(
+    view: View, pixels: Floats, camera_m: Floats, first: NDArray[np.int64]
+) -> list[Drawn | None]:
+    low, high = np.minimum.reduceat(pixels, first), np.maximum.reduceat(pixels, first)
+    near, far = np.minimum.reduceat(camera_m[:, 2], first), np.maximum.reduceat(camera_m[:, 2], first)
+    wide = (high[:, 1] - low[:, 1]) * 0.6
+    outside = (high[:, 0] < -wide) | (low[:, 0] > view.camera.width + wide) | (high[:, 1] < 0)
+    gone = (far <= NEAR_M) | (outside & (near > NEAR_M))
     front = camera_m[:, 2] > NEAR_M
-    if not front.any():
-        return None
-    if front.all():
-        low, high = pixels.min(axis=0), pixels.max(axis=0)
-        wide = (high[1] - low[1]) * 0.6
-        if high[0] < -wide or low[0] > view.camera.width + wide or high[1] < 0:
-            return None
-    return Drawn(pixels, front, float(camera_m[:, 2].min()))
+    ends = [*first[1:], len(pixels)]
+    return [
+        None if gone[i] else Drawn(pixels[a:b], front[a:b], float(near[i]))
+        for i, (a, b) in enumerate(zip(first, ends, strict=True))
+    ]
 
 
 def _facing(
@@ -138,7 +140,7 @@ def _facing(
     drawn, distance, pixels, camera_m = projected
     faces, owner = indexed
     corners = camera_m[faces]
-    depth = np.linalg.norm(corners.mean(axis=1), axis=1)
+    depth = np.linalg.norm(corners[:, :4].mean(axis=1), axis=1)
     pose = view.pose
     normals = parts[2]
     towards = _to_camera_axes(normals, pose.yaw_rad, pose.pitch_rad)
@@ -146,10 +148,9 @@ def _facing(
     flat = ~normals.any(axis=1)
     ahead = (corners[:, :, 2] > NEAR_M).any(axis=1)
     uv = pixels[faces]
-    inside = (
-        (uv[:, :, 0].max(axis=1) > 0) & (uv[:, :, 0].min(axis=1) < view.camera.width)
-        & (uv[:, :, 1].max(axis=1) > 0) & (uv[:, :, 1].min(axis=1) < view.camera.height)
-    )  # fmt: skip
+    low, high = uv.min(axis=1), uv.max(axis=1)
+    inside = (high > 0).all(axis=1) & (low < (view.camera.width, view.camera.height)).all(axis=1)
+    inside &= (high - low).max(axis=1) > _SMALLEST_PX
     cut = (corners[:, :, 2] <= NEAR_M).any(axis=1)
     keep = (turned | flat) & ahead & (inside | cut)
     order = depth - 1.2 * parts[3]
@@ -177,6 +178,7 @@ class Faces:
     starts: NDArray[np.int64]
     fixed: NDArray[np.int32]
     cut: NDArray[np.bool_]
+    glowing: dict[int, list[int]]
 
     def paint(self, index: int, image: Image, canvas: Canvas | None) -> None:
         """Paint the faces of one item, and fill them into a second canvas where given."""
@@ -210,14 +212,11 @@ class Faces:
 
     def lamps(self, index: int) -> Iterator[tuple[Floats, float, tuple[float, ...], float]]:
         """Glowing faces of an item: (centre pixel, size in pixels, colour, emission)."""
-        for position in range(int(self.starts[index]), int(self.starts[index + 1])):
-            face = int(self.sorted_faces[position])
-            power = float(self.sketch.emission[face])
-            if power >= _GLOWING and not self.cut[face]:
-                uv = self.sketch.pixels[self.sketch.faces[face]]
-                size = float(np.ptp(uv, axis=0).max())
-                colour = tuple(float(c) for c in self.sketch.colours[face])
-                yield uv.mean(axis=0), size, colour, power
+        for face in self.glowing.get(index, ()):
+            uv = self.sketch.pixels[self.sketch.faces[face]]
+            size = float(np.ptp(uv, axis=0).max())
+            colour = tuple(float(c) for c in self.sketch.colours[face])
+            yield uv.mean(axis=0), size, colour, float(self.sketch.emission[face])
 
 
 def shade(sketch: Sketch, light: Floats, total: float, haze_gain: float, sun: Floats) -> Faces:
@@ -243,4 +242,8 @@ def shade(sketch: Sketch, light: Floats, total: float, haze_gain: float, sun: Fl
     fixed = np.rint(np.clip(sketch.pixels, -8e3, 8e3) * 16).astype(np.int32)[sketch.faces]
     cut = (sketch.camera_m[sketch.faces, 2] <= NEAR_M).any(axis=1)
     colours = [tuple(row) for row in np.clip(coded, 0, 255).tolist()]
-    return Faces(sketch, colours, order.astype(np.int64), starts.astype(np.int64), fixed, cut)
+    glowing: dict[int, list[int]] = {}
+    for face in np.flatnonzero((sketch.emission >= _GLOWING) & ~cut):
+        glowing.setdefault(int(sketch.owner[face]), []).append(int(face))
+    order, starts = order.astype(np.int64), starts.astype(np.int64)
+    return Faces(sketch, colours, order, starts, fixed, cut, glowing)

@@ -60,7 +60,7 @@ def paint_texture(rng: np.random.Generator) -> Image:
     tone = float(rng.uniform(78, 112))
     tint = rng.uniform(-4, 4, 3)
     base[:] = (np.array([tone + 3, tone, tone]) + tint).astype(np.float32)
-    base += (_noise(rng, (3, 3), 7.0) + _noise(rng, (120, 24), 4.0))[..., None]
+    base += (_noise(rng, (2, 2), 7.0) + _noise(rng, (150, 40), 2.5))[..., None]
     for lane in (-LANE_M / 2, LANE_M / 2):
         for wheel in (-0.8, 0.8):
             centre, half = _column(lane + wheel), 14
@@ -118,14 +118,10 @@ class Ground:
             return view.camera.height, np.zeros(0)
         s_row, along, across = self._row_lines(view, reach, dt_s)
         u = (np.arange(view.camera.width) - view.camera.centre_px[0]) / view.camera.focal_px
-        d = across[0][:, None] + across[1][:, None] * u[None, :]
-        s = along[0][:, None] + along[1][:, None] * u[None, :]
-        far = np.abs(d) > _HALF_M - 1.2
-        if far.any():
-            folded = np.abs(np.mod(np.abs(d) - 10.6, 8.8) - 4.4) + 10.6
-            d = np.where(far, np.sign(d) * folded, d)
-        map_x = ((_HALF_M - d) * ((_COLS - 1) / (2 * _HALF_M))).astype(np.float32)
-        map_y = (np.mod(s, TILE_M) * (_ROWS / TILE_M)).astype(np.float32)
+        per_d, per_s = (_COLS - 1) / (2 * _HALF_M), _ROWS / TILE_M
+        map_x = _affine((_HALF_M - across[0]) * per_d, -across[1] * per_d, u)
+        np.clip(map_x, 1.0, _COLS - 2.0, out=map_x)
+        map_y = _affine(np.mod(along[0], TILE_M) * per_s, along[1] * per_s, u)
         self._remap_bands(view, rows, reach, (map_x, map_y), out)
         return int(rows[0]), s_row
 
@@ -170,6 +166,13 @@ class Ground:
                 borderMode=cv2.BORDER_WRAP,
             )
             out[rows[begin] : rows[begin] + (end - begin)] = warped
+
+
+def _affine(start: Floats, step: Floats, u: Floats) -> NDArray[np.float32]:
+    """start + step u for every row, (rows, len(u))."""
+    out = np.multiply.outer(step.astype(np.float32), u.astype(np.float32))
+    out += start.astype(np.float32)[:, None]
+    return np.asarray(out, dtype=np.float32)
 
 
 def _reach(view: View) -> tuple[NDArray[np.int64], Floats, Floats]:

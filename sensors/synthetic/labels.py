@@ -89,7 +89,7 @@ class Occlusion:
         if (inner_high - inner_low).min() < 1.0:
             return None
         cut = bool((low < 0).any() or (high > limit).any() or not drawn.front.all())
-        row_dt = view.row_dt_s(np.array([(inner_low[1] + inner_high[1]) / 2.0]))[0]
+        row_dt = view.row_dt_s((inner_low[1:] + inner_high[1:]) / 2.0)[0]
         return TruthBox(
             item.id,
             item.label,

@@ -16,6 +16,8 @@ GAMMA = 2.2
 EXPOSURE_MS = (0.5, 18.0)
 GAIN = (1.0, 16.0)
 TUNNEL_LIGHT = 0.03
+_DIM_FROM = 12.0
+"""Exposure times gain from where on a dark scene is left a little dark."""
 _PORTAL_M = 14.0
 """Distance over which daylight fades inside a portal."""
 
@@ -41,6 +43,11 @@ class Light:
     def ambient(self, t_s: float) -> float:
         """Light in the open at `t_s`, changing evenly in stops."""
         return float(np.exp(np.interp(t_s, self.knots_s, np.log(self.levels))))
+
+    def sky(self, t_s: float) -> float:
+        """Light of the sky: falls faster than that of a street, which has lamps."""
+        ambient = self.ambient(t_s)
+        return ambient * min(ambient / 0.4, 1.0) ** 0.9
 
     def cover(self, s_m: ArrayLike) -> Floats:
         """How deep inside a tunnel `s_m` is: 0 in the open, 1 where no daylight reaches."""
@@ -111,7 +118,8 @@ class AutoExposure:
     def step(self, mean_luma: float) -> None:
         """Take the mean luma of a frame; move `setting` on by one frame."""
         last = self._queue[-1] if self._queue else self.setting
-        stops = GAMMA * np.log(self.target / max(mean_luma, 3.0))
+        dim = min((_DIM_FROM / last.total) ** 0.28, 1.0)
+        stops = GAMMA * np.log(self.target * dim / max(mean_luma, 3.0))
         moved = float(np.exp(np.clip(stops, -1.5, 1.5) * self.speed / (1 + self.delay / 2)))
         self._queue.append(Setting.of_total(last.total * moved))
         self.setting = self._queue.popleft()

@@ -52,7 +52,8 @@ class Person:
     @classmethod
     def random(cls, rng: np.random.Generator) -> Person:
         """Anybody."""
-        upper, lower = rng.uniform(25, 215, 3), rng.uniform(25, 120) + rng.uniform(-12, 24, 3)
+        upper = 0.55 * rng.uniform(25, 215, 3) + 0.45 * rng.uniform(25, 200)
+        lower = rng.uniform(25, 120) + rng.uniform(-12, 24, 3)
         return cls(
             float(rng.uniform(1.5, 1.92)) if rng.random() > 0.12 else float(rng.uniform(1.05, 1.4)),
             (

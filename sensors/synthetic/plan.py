@@ -24,7 +24,7 @@ from syncline.sensors.synthetic.scene import (
 )
 
 STOP_AT, STOP_FOR_S = 0.2, 3.5
-TUNNEL_AT = (0.40, 0.54)
+TUNNEL_AT = (0.45, 0.57)
 DUSK_AT = (0.70, 0.80)
 _BUILDING_D_M = 10.2
 
@@ -127,6 +127,9 @@ class Planner:
         count_m = int((end - begin) / street.SEGMENT_M)
         for k in range(count_m):
             self._stand(parts[k % 2], begin + k * street.SEGMENT_M, 0.0, solid=False)
+        for side in (-1.0, 1.0):
+            for k in range(7):
+                self._tree(begin - float(self._rng.uniform(1.0, 16.0)), side * (12.0 + 5.0 * k))
         self._stand(street.portal(-1.0), begin, 0.0, solid=False)
         self._stand(street.portal(1.0), begin + count_m * street.SEGMENT_M, 0.0, solid=False)
 
@@ -217,12 +220,15 @@ class Planner:
         rng, ego = self._rng, self.scene.ego
         label, mesh, braking = random_vehicle(rng, 0.1)
         gap_m = 8.0 if label is Label.CAR else 11.0
+        lead = (0.9, gap_m)
+        if self.style.jaywalkers:
+            lead = (float(rng.uniform(0.5, 4.0)), gap_m + float(rng.exponential(6.0)))
         self.scene.movers.append(
-            Mover(next(self._ids), label, (mesh, braking), EGO_D_M, lead=(0.9, gap_m))
+            Mover(next(self._ids), label, (mesh, braking), EGO_D_M, lead=lead)
         )
         label, mesh, braking = random_vehicle(rng, 0.3)
         self.scene.movers.append(
-            Mover(next(self._ids), label, (mesh, braking), EGO_D_M, lead=(3.2, gap_m + 11.0))
+            Mover(next(self._ids), label, (mesh, braking), EGO_D_M, lead=(lead[0] + 2.3, lead[1] + 11.0))
         )
         at_s = 0.0
         while at_s < self.duration_s + 12.0:

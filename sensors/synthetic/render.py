@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 _NOISE = 3.1
 """Standard deviation of the noise at gain 1, coded levels, is this times 0.3."""
 _GLOW_PX = 64
+_SHADOW_M = 70.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Renderer:
         lit = light.at(s_row, t_s) + self._lamps(view, s_row - view.pose.s_m, t_s)
         gain = coded_gain(lit, setting.total).astype(np.float32)
         self._sky.draw(view, first, image)
-        sky_gain = float(coded_gain(light.ambient(t_s), setting.total))
+        sky_gain = float(coded_gain(light.sky(t_s), setting.total))
         image[:first] = cv2.convertScaleAbs(image[:first], alpha=sky_gain)
         haze = np.minimum(np.array([226.0, 220.0, 210.0]) * sky_gain, 255.0)
         far = np.clip(1.0 - np.exp(-(s_row - view.pose.s_m) / 450.0), 0.0, 1.0)
@@ -113,7 +114,7 @@ class Renderer:
         sketch = gather(view, items)
         away = np.array([item.s_m for item in items]) - view.pose.s_m
         light = self._scene.light.at(away + view.pose.s_m, t_s) + self._lamps(view, away, t_s)
-        sky_gain = float(coded_gain(self._scene.light.ambient(t_s), setting.total))
+        sky_gain = float(coded_gain(self._scene.light.sky(t_s), setting.total))
         dark = self._scene.light.darkness(t_s, view.pose.s_m)
         sun = self._scene.light.sun
         faces = shade(sketch, light, setting.total, sky_gain, sun * (1.0 - dark))
@@ -124,7 +125,7 @@ class Renderer:
             if drawn is None:
                 continue
             if item.mesh is not None:
-                if item.label is not None and item.mesh.points_m[:, 2].min() < 1.0:
+                if item.label is not None and drawn.depth_m < _SHADOW_M:
                     self._shadow(view, item, image, 0.6 - 0.4 * dark)
                 faces.paint(int(index), image, occlusion.canvas(item))
                 if dark > 0.15:
@@ -150,6 +151,8 @@ class Renderer:
         assert item.mesh is not None
         points = item.mesh.points_m
         low = points[points[:, 2] < 0.8].copy()
+        if len(low) == 0:
+            return
         low[:, 2] = 0.0
         hull = _ground_hull(low, 0.12)
         pixels, camera = view.project(hull, np.tile(item.velocity_mps, (len(hull), 1)))

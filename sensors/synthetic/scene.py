@@ -150,18 +150,19 @@ class Scene:
     walkers: list[Walker] = field(default_factory=list)
     signals: list[Signal] = field(default_factory=list)
     _heads: dict[str, Mesh] = field(default_factory=dict)
+    _starts: Floats = field(default_factory=lambda: np.zeros(0))
 
     def seal(self) -> None:
         """Order the fixed things for look-up; call once after building."""
         self.fixed.sort(key=lambda item: item.s_m)
+        self._starts = np.array([item.s_m for item in self.fixed])
         self._heads = {
             state: street.light_head(state) for state in (street.RED, street.AMBER, street.GREEN)
         }
 
     def visible(self, t_s: float, s_m: float) -> Iterator[Item]:
         """Things within sight of `s_m` at `t_s`, in no order."""
-        starts = [item.s_m for item in self.fixed]
-        low, high = np.searchsorted(starts, [s_m - 16.0, s_m + VIEW_M])
+        low, high = np.searchsorted(self._starts, [s_m - 16.0, s_m + VIEW_M])
         yield from self.fixed[int(low) : int(high)]
         for mover in self.movers:
             yield from self._mover(mover, t_s, s_m)

@@ -49,7 +49,9 @@ def _window(
     pane = [(x[0], 0.03, z[0]), (x[1], 0.03, z[0]), (x[1], 0.03, z[1]), (x[0], 0.03, z[1])]
     tone = float(rng.uniform(0.75, 1.25))
     colour = (96 * tone, 84 * tone, 70 * tone)
-    glow = float(rng.uniform(0.02, 0.09)) if lit else 0.0
+    glow = float(rng.uniform(0.02, 0.14)) if lit else 0.0
+    if lit:
+        colour = (78.0, 118.0, 136.0)
     build.face(pane, colour, inside=(0, -1, z[0]), emission=glow, layer=1)
 
 
@@ -117,13 +119,13 @@ def sign_post(rng: np.random.Generator) -> Mesh:
 def tunnel_segment(lamps: bool) -> Mesh:
     """Walls and ceiling of a tunnel, 6 m along x from the origin."""
     build = MeshBuilder()
-    w, top, end = TUNNEL_HALF_M, TUNNEL_TOP_M, SEGMENT_M + 0.15
+    w, top, end = TUNNEL_HALF_M, TUNNEL_TOP_M, SEGMENT_M + 0.9
     for side in (-1.0, 1.0):
         y = side * w
         wall = [(0, y, 0), (end, y, 0), (end, y, top), (0, y, top)]
-        build.face(wall, (150, 156, 158), inside=None)
+        build.face(wall, (128, 134, 136), inside=None)
         band = [(0, y * 0.998, 0.5), (end, y * 0.998, 0.5), (end, y * 0.998, 1.5), (0, y * 0.998, 1.5)]
-        build.face(band, (186, 192, 196), inside=None, layer=1)
+        build.face(band, (152, 158, 162), inside=None, layer=1)
         joint = [(0, y * 0.997, 0), (0.12, y * 0.997, 0), (0.12, y * 0.997, top), (0, y * 0.997, top)]
         build.face(joint, (108, 112, 114), inside=None, layer=2)
         kerb = [(0, y, 0.02), (end, y, 0.02), (end, y - side * 1.5, 0.02), (0, y - side * 1.5, 0.02)]
@@ -145,10 +147,13 @@ def portal(facing: float) -> Mesh:
     inside = (-facing, 0.0, 3.0)
     out = 0.0
     for side in (-1.0, 1.0):
-        slope = [(out, side * w, 0), (out, side * 46, 0), (out, side * 34, 7.5), (out, side * 14, 12.5), (out, side * w, 12.8)]
-        build.face(slope, hill, inside=inside)
+        for k, share in enumerate((1.0, 0.72, 0.45)):
+            slope = [(out, side * w, 0), (out, side * 40 * share, 0), (out, side * 28 * share, 5 * share),
+                     (out, side * 13 * share, 9.3 * share), (out, side * w, 10 * share)]  # fmt: skip
+            tone = 0.82 + 0.12 * k
+            build.face(slope, (hill[0] * tone, hill[1] * tone, hill[2] * tone), inside=inside, layer=k - 2)
         frame = [(out, side * w, 0), (out, side * (w + 1.2), 0), (out, side * (w + 1.2), top + 1.4), (out, side * w, top + 1.4)]
         build.face(frame, stone, inside=inside, layer=1)
-    build.face([(out, -w, top), (out, w, top), (out, w, 13.0), (out, -w, 13.0)], hill, inside=inside)
+    build.face([(out, -w, top), (out, w, top), (out, w, 10.0), (out, -w, 10.0)], hill, inside=inside)
     build.face([(out, -w, top), (out, w, top), (out, w, top + 1.4), (out, -w, top + 1.4)], stone, inside=inside, layer=1)
     return build.build()

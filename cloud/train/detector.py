@@ -1,0 +1,287 @@
+"""Trains the shipped detector on rendered drives and writes its int8 bundle.
+
+`make train` renders the drives, trains, exports, quantises and scores; the same seed and thread
+count give the same network. Nothing is taken from elsewhere: no weights, no pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from syncline.cloud.models import fold, fold_boxes, graph, quantize, runtime, targets
+from syncline.cloud.train.detector_data import MEAN, PAD, STD, batches
+from syncline.cloud.train.detector_loss import Grid, detection_loss
+from syncline.cloud.train.detector_score import ClassScore, score_class
+from syncline.cloud.train.export import export_onnx
+from syncline.cloud.train.networks import DETECTOR_STRIDES, EdgeDet, decode_maps
+from syncline.cloud.train.rendered import (
+    INPUT_SIZE,
+    TEST_SEEDS,
+    TRAIN_SEEDS,
+    VAL_SEEDS,
+    Sample,
+    load_drive,
+    render_all,
+)
+from syncline.edge.model.bundle import write_bundle
+from syncline.edge.model.golden import Golden, pack_golden
+from syncline.edge.model.manifest import DecoderSpec, GoldenSpec, InputSpec, Manifest, TargetSpec
+from syncline.sensors.synthetic.scene import LABEL_NAMES
+
+log = logging.getLogger(__name__)
+
+MAPS = ("map8", "map16", "map32")
+THRESHOLD = 0.35
+SCORING = "-scoring"
+FLOOR = 0.05
+"""Lowest score kept while scoring, for average precision."""
+CALIBRATION_FRAMES = 96
+BUNDLE = Path(__file__).resolve().parents[2] / "edge" / "bundles" / "road-detector"
+DEVICE_CLASS = "x86-64"
+
+Floats = NDArray[np.float32]
+Detect = Callable[[NDArray[np.uint8]], Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides the weights.
+
+    Attributes:
+        seed: Of weights, order and augmentation.
+        width: Channel multiplier of the network.
+        steps: Optimiser steps.
+        batch: Pictures per step.
+        rate: Highest learning rate.
+        threads: Torch threads; sums depend on it.
+    """
+
+    seed: int = 1
+    width: float = 0.5
+    steps: int = 2200
+    batch: int = 24
+    rate: float = 2.5e-3
+    threads: int = 2
+
+
+def train(recipe: Recipe, samples: Sequence[Sample], classes: int) -> torch.nn.Module:
+    """Train from nothing; returns the averaged network in eval mode."""
+    torch.manual_seed(recipe.seed)
+    torch.set_num_threads(recipe.threads)
+    net = EdgeDet(recipe.width, classes).to(memory_format=torch.channels_last)
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.rate, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, recipe.rate, total_steps=recipe.steps, pct_start=0.1, final_div_factor=100.0
+    )
+    grid = Grid.of(*INPUT_SIZE)
+    rng = np.random.default_rng(recipe.seed)
+    recent: list[float] = []
+    for step, batch in enumerate(batches(samples, grid, rng, recipe.batch, recipe.steps)):
+        boxes, logits = decode_maps(net(batch[0]))
+        loss = detection_loss(boxes, logits, *batch[1:])
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 10.0)
+        optimiser.step()
+        schedule.step()
+        average.update_parameters(net)
+        recent.append(float(loss.detach()))
+        if (step + 1) % 50 == 0:
+            log.info("step=%d of=%d loss=%.3f", step + 1, recipe.steps, np.mean(recent[-50:]))
+    return average.module.eval()
+
+
+def build_graphs(net: torch.nn.Module, samples: Sequence[Sample], work: Path) -> dict[str, bytes]:
+    """Exported graphs, frame in, boxes out: `fp32`, `int8`, and both with `FLOOR` for scoring."""
+    width, height = INPUT_SIZE
+    raw_path = work / "raw.onnx"
+    export_onnx(net, raw_path, width=width, height=height, outputs=MAPS)
+    raw = graph.load_model(raw_path)
+    folded, given = fold.fold_input(raw, _input_spec())
+    body = quantize.quantise_graph(
+        folded, _feeds(samples, given.name), targets.TARGETS[DEVICE_CLASS]
+    )
+    graphs = {}
+    for name, source in (("fp32", folded), ("int8", body)):
+        for suffix, floor in (("", THRESHOLD), (SCORING, FLOOR)):
+            whole, _ = fold_boxes.fold_edgedet(source, MAPS, _decoder(floor), given)
+            graphs[name + suffix] = graph.serialise(whole)
+    return graphs
+
+
+def _feeds(samples: Sequence[Sample], name: str) -> Iterator[dict[str, NDArray[np.generic]]]:
+    step = max(len(samples) // CALIBRATION_FRAMES, 1)
+    for sample in samples[::step]:
+        yield {name: sample.image[None]}
+
+
+def _input_spec() -> InputSpec:
+    width, height = INPUT_SIZE
+    return InputSpec(
+        name="images", width=width, height=height, layout="NCHW", dtype="float32", color="BGR",
+        resize="letterbox-topleft", pad=PAD, mean=(MEAN,) * 3, std=(STD,) * 3,
+    )  # fmt: skip
+
+
+def _decoder(threshold: float) -> DecoderSpec:
+    return DecoderSpec(
+        kind="boxes-nms", outputs=("boxes",), strides=DETECTOR_STRIDES,
+        score_threshold=threshold, nms_iou=0.5, max_boxes=100,
+    )  # fmt: skip
+
+
+def detector_of(data: bytes) -> Detect:
+    """A function from a picture at input size to rows (N, 6) xyxy, score, class."""
+    session = runtime.GraphSession(data)
+    name = session.inputs[0].name
+
+    def detect(image: NDArray[np.uint8]) -> Floats:
+        return np.asarray(session.run({name: image[None]})[0], np.float32)
+
+    return detect
+
+
+def evaluate(data: bytes, samples: Sequence[Sample]) -> dict[str, ClassScore]:
+    """Scores per class name."""
+    detect = detector_of(data)
+    found = [detect(sample.image) for sample in samples]
+    return {
+        name: score_class(found, samples, label, THRESHOLD)
+        for label, name in enumerate(LABEL_NAMES)
+    }
+
+
+def report(name: str, scores: dict[str, ClassScore]) -> dict[str, float]:
+    """Log the scores of one graph and return its averages."""
+    for label, score in scores.items():
+        log.info(
+            "graph=%s class=%r ap50=%.3f f1=%.3f precision=%.3f recall=%.3f truths=%d",
+            name, label, score.ap50, score.f1, score.precision, score.recall, score.truths,
+        )  # fmt: skip
+    means = {
+        "map50": float(np.mean([s.ap50 for s in scores.values()])),
+        "f1": float(np.mean([s.f1 for s in scores.values()])),
+    }
+    log.info("graph=%s map50=%.4f f1=%.4f", name, means["map50"], means["f1"])
+    return means
+
+
+def metrics_table(scores: dict[str, dict[str, ClassScore]]) -> dict[str, dict[str, float]]:
+    """The manifest's metrics: int8 under `all` and per class, fp32 beside it."""
+    table: dict[str, dict[str, float]] = {"all": {}}
+    for build, classes in scores.items():
+        suffix = "" if build == "int8" else f"_{build}"
+        for key, value in report(build, classes).items():
+            table["all"][key + suffix] = round(value, 4)
+        for label, score in classes.items():
+            part = table.setdefault(label.replace(" ", "-"), {})
+            part["ap50" + suffix], part["f1" + suffix] = round(score.ap50, 4), round(score.f1, 4)
+    return table
+
+
+def ship(
+    folder: Path,
+    graphs: dict[str, bytes],
+    metrics: dict[str, dict[str, float]],
+    recipe: Recipe,
+    golden: Sample,
+) -> None:
+    """Write the int8 bundle in place of the old one."""
+    width, height = INPUT_SIZE
+    session = runtime.GraphSession(graphs["int8"])
+    name = session.inputs[0].name
+    outputs = session.run({name: golden.image[None]})
+    target = targets.TARGETS[DEVICE_CLASS]
+    manifest = Manifest(
+        name="road-detector", version="1.0.0", task="detection", security_version=1,
+        license="Apache-2.0", labels=LABEL_NAMES,
+        input=InputSpec(name=name, width=width, height=height, layout="NHWC", dtype="uint8",
+                        color="BGR", resize="letterbox-topleft", pad=PAD),
+        decoder=DecoderSpec(kind="boxes-nms", outputs=(fold_boxes.BOXES_OUTPUT,),
+                            score_threshold=THRESHOLD, nms_iou=0.5, max_boxes=100),
+        target=TargetSpec(device_class="any", precision=target.precision,
+                          opset=graph.opset(graph.parse_model(graphs["int8"])),
+                          runtime=runtime.RUNTIME),
+        lineage={
+            "parent": "fp32 sha256 " + hashlib.sha256(graphs["fp32"]).hexdigest(),
+            "dataset": f"rendered drives {TRAIN_SEEDS.start}..{TRAIN_SEEDS.stop - 1}",
+            "test": f"rendered drives {TEST_SEEDS.start}..{TEST_SEEDS.stop - 1}",
+            "recipe": msgspec.json.encode(recipe).decode(),
+        },
+        metrics=metrics,
+        golden=GoldenSpec(atol=0.5, rtol=0.02),
+    )  # fmt: skip
+    if folder.exists():
+        shutil.rmtree(folder)
+    files = {
+        "model.onnx": graphs["int8"],
+        "golden.npz": pack_golden(Golden(golden.image, tuple(outputs))),
+    }
+    write_bundle(folder, manifest, files)
+
+
+def golden_sample(detect: Detect, samples: Sequence[Sample]) -> Sample:
+    """The picture with most boxes, none of them near the threshold: another CPU finds the same."""
+
+    def clear(sample: Sample) -> int:
+        scores = detect(sample.image)[:, 4]
+        unsure = (scores > THRESHOLD - 0.12) & (scores < THRESHOLD + 0.12)
+        return -1 if unsure.any() else int((scores > THRESHOLD).sum())
+
+    return max(samples, key=clear)
+
+
+def gather(folder: Path, seeds: Sequence[int], workers: int) -> list[Sample]:
+    """Samples of drives, rendered when absent."""
+    return [s for path in render_all(folder, seeds, workers) for s in load_drive(path)]
+
+
+def main() -> None:
+    """Render, train, quantise, score on held-out drives, write the bundle."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("build/detector"))
+    parser.add_argument("--rendered", type=Path, default=Path("build/rendered"))
+    parser.add_argument("--bundle", type=Path, default=BUNDLE)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=Recipe().steps)
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    recipe = Recipe(steps=given.steps)
+    given.work.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("onnx_ir").setLevel(logging.WARNING)
+    samples = gather(given.rendered, TRAIN_SEEDS, given.workers)
+    log.info("training pictures=%d", len(samples))
+    net = train(recipe, samples, len(LABEL_NAMES))
+    torch.save(net.state_dict(), given.work / "weights.pt")
+    finish(net, recipe, samples, given)
+
+
+def finish(
+    net: torch.nn.Module, recipe: Recipe, samples: Sequence[Sample], given: argparse.Namespace
+) -> None:
+    """Export, quantise, score and ship a trained network."""
+    val = gather(given.rendered, VAL_SEEDS, given.workers)
+    test = gather(given.rendered, TEST_SEEDS, given.workers)
+    graphs = build_graphs(net, val, given.work)
+    (given.work / "fp32.onnx").write_bytes(graphs["fp32"])
+    scores = {name: evaluate(graphs[name + SCORING], test) for name in ("int8", "fp32")}
+    golden = golden_sample(detector_of(graphs["int8" + SCORING]), test)
+    ship(given.bundle, graphs, metrics_table(scores), recipe, golden)
+    log.info("bundle=%s bytes=%d", given.bundle, len(graphs["int8"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Training pictures from the synthetic drive: rendered, labelled, split by drive.
+
+Every drive has a seed; the seeds of training, validation and test are disjoint, so no scene is in
+two of them. Pictures are kept at the network's input size.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from syncline.sensors.synthetic.camera import sensor_mode
+from syncline.sensors.synthetic.labels import TruthBox
+from syncline.sensors.synthetic.light import Setting
+from syncline.sensors.synthetic.optics import Pinhole
+from syncline.sensors.synthetic.plan import Style, plan_scene
+from syncline.sensors.synthetic.render import Renderer
+
+FRAME_SIZE = (640, 384)
+INPUT_SIZE = (320, 192)
+TRAIN_SEEDS = range(100_000, 100_120)
+VAL_SEEDS = range(200_000, 200_012)
+TEST_SEEDS = range(300_000, 300_020)
+FRAMES_PER_DRIVE = 40
+DURATION_S = 40.0
+MIN_SIDE_PX = 3.0
+"""Smaller boxes, at input size, are neither asked for nor counted as wrong."""
+VISIBLE = (0.12, 0.35)
+"""Below the first a box is no object; below the second it is neither asked for nor wrong."""
+
+Floats = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture with its truth.
+
+    Attributes:
+        image: BGR (192, 320, 3).
+        boxes: (N, 4) xyxy in input pixels.
+        labels: (N,) class ids.
+        ignore: (N,) True where neither presence nor absence is asked for.
+    """
+
+    image: Image
+    boxes: Floats
+    labels: NDArray[np.int64]
+    ignore: NDArray[np.bool_]
+
+
+def render_drive(seed: int, frames: int = FRAMES_PER_DRIVE) -> list[Sample]:
+    """Frames of one drive at random times and imperfect exposures."""
+    cv2.setNumThreads(1)
+    rng = np.random.default_rng([seed, 9])
+    scene = plan_scene(seed, DURATION_S, Style.random(rng))
+    camera = Pinhole.for_size(*FRAME_SIZE, focal_share=float(rng.uniform(0.75, 1.1)))
+    renderer = Renderer(scene, camera, sensor_mode(*FRAME_SIZE, fps=20.0), seed)
+    samples = []
+    for k, t_s in enumerate(np.sort(rng.uniform(0.5, DURATION_S - 0.5, frames))):
+        ahead_m = scene.ego.distance(t_s) + 10.0
+        light = float(scene.light.at(ahead_m, float(t_s)))
+        wrong = float(np.exp(rng.normal(-0.1, 0.5)))
+        setting = Setting.of_total(wrong * min(1.0, (light / 0.08) ** 0.25) / light)
+        rendered = renderer.draw(float(t_s), setting, k)
+        samples.append(_sample(rendered.image, rendered.boxes))
+    return samples
+
+
+def _sample(image: Image, truth: Sequence[TruthBox]) -> Sample:
+    scale = INPUT_SIZE[0] / FRAME_SIZE[0]
+    small = cv2.resize(image, INPUT_SIZE, interpolation=cv2.INTER_LINEAR)
+    kept = [box for box in truth if box.visible >= VISIBLE[0]]
+    boxes = np.array([box.xyxy_px for box in kept], np.float32).reshape(-1, 4) * scale
+    labels = np.array([int(box.label) for box in kept], np.int64)
+    sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) if len(kept) else np.zeros(0)
+    hidden = np.array([box.visible < VISIBLE[1] for box in kept], bool)
+    return Sample(np.asarray(small, np.uint8), boxes, labels, hidden | (sides < MIN_SIDE_PX))
+
+
+def save_drive(folder: Path, seed: int) -> Path:
+    """Render a drive into `folder/SEED.npz`, unless it is there."""
+    path = folder / f"{seed}.npz"
+    if path.exists():
+        return path
+    samples = render_drive(seed)
+    part = path.with_suffix(".part.npz")
+    np.savez(
+        part,
+        images=np.stack([s.image for s in samples]),
+        counts=np.array([len(s.labels) for s in samples]),
+        boxes=np.concatenate([s.boxes for s in samples]),
+        labels=np.concatenate([s.labels for s in samples]),
+        ignore=np.concatenate([s.ignore for s in samples]),
+    )
+    part.rename(path)
+    return path
+
+
+def load_drive(path: Path) -> list[Sample]:
+    """The samples of a rendered drive."""
+    with np.load(path) as data:
+        ends = np.cumsum(data["counts"])
+        spans = zip(data["images"], ends - data["counts"], ends, strict=True)
+        boxes, labels, ignore = data["boxes"], data["labels"], data["ignore"]
+        return [Sample(image, boxes[a:b], labels[a:b], ignore[a:b]) for image, a, b in spans]
+
+
+def render_all(folder: Path, seeds: Sequence[int], workers: int) -> list[Path]:
+    """Render drives in worker processes; what is there already is kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(workers) as pool:
+        return list(pool.map(save_drive, [folder] * len(seeds), seeds))
+
+
+def main() -> None:
+    """Render everything ahead of training."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("build/rendered"))
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    for seeds in (TRAIN_SEEDS, VAL_SEEDS, TEST_SEEDS):
+        render_all(given.folder, seeds, given.workers)
+
+
+if __name__ == "__main__":
+    main()
