@@ -91,11 +91,11 @@ class BlockNoise:
         usual, self._usual = (
             self._usual,
             max(
-                self._usual + 0.02 * (block.count - self._usual),
-                min(block.count, 1.5 * self._usual),
+                self._usual + 0.02 * (block.frames - self._usual),
+                min(block.frames, 1.5 * self._usual),
             ),
         )
-        short = max(usual / block.count, 1.0) if block.count < 0.7 * usual else 1.0
+        short = max(usual / block.frames, 1.0) if block.frames < 0.7 * usual else 1.0
         return y_ns - self._correction(near, middle), self.r_ns2 * short * short
 
     def _correction(self, near: float, middle: float) -> float:

@@ -7,6 +7,7 @@ least was. All values are integers, so that a batch and a stream give the same b
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -21,15 +22,15 @@ MAX_FRAMES = 512
 class Block(NamedTuple):
     """One block: its least offset and what surrounds it, integer nanoseconds.
 
-    `z` is host arrival minus device time. `near` and `middle` are how far the order statistics
-    n//6 and n//2 lie above the least.
+    `z` is host arrival minus device time. `near_ns` and `middle_ns` are how far the order statistics
+    frames//6 and frames//2 lie above the least.
     """
 
     x_ns: int
     z_ns: int
     near_ns: int
     middle_ns: int
-    count: int
+    frames: int
     first_x_ns: int
     last_x_ns: int
     first_host_ns: int
@@ -105,7 +106,7 @@ def block_starts(device_ns: I64, block_ns: int) -> I64:
     edges = np.append(starts, len(device_ns))
     if np.diff(edges).max(initial=0) <= MAX_FRAMES:
         return edges.astype(np.int64)
-    parts = [np.arange(a, b, MAX_FRAMES) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [np.arange(a, b, MAX_FRAMES) for a, b in pairwise(edges)]
     return np.append(np.concatenate(parts), len(device_ns)).astype(np.int64)
 
 

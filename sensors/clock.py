@@ -1,8 +1,8 @@
 """Device time to host time, online: block minima, a filter bank, and a guard against jumps.
 
-The model is `host = offset + (1 + skew) device`, seen through arrivals that are late by a delay that
-is never negative. What a one-way path can never tell is its own least delay: the declared one is
-taken off by the caller, what it may be wrong by travels as a bias interval.
+The model is `host = offset + (1 + skew) device`, seen through arrivals that are late by a delay
+that is never negative. What a one-way path can never tell is its own least delay: the declared one
+is taken off by the caller, what it may be wrong by travels as a bias interval.
 """
 
 from __future__ import annotations

@@ -168,4 +168,72 @@ def _deliver(spec: TraceSpec, ready: I64, rng: np.random.Generator) -> I64:
         start = int(ready[0] + begin * 1e9)
         end = start + int(rng.uniform(50e6, 400e6))
         out[(out >= start) & (out < end)] = end
-    return np.maximum.accumulate(out)
+    ordered: I64 = np.maximum.accumulate(out)
+    return ordered
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerTrace:
+    """Trigger edges and the frames they brought, with the truth.
+
+    Attributes:
+        trigger_ns: Edges (M,), bounces among them, some missed.
+        arrival_ns: Frame arrivals (N,).
+        truth_trigger_id: Number of each edge, -1 = bounce.
+        truth_frame_id: Number of the edge that exposed each frame.
+        period_ns: Period.
+        base_delay_ns: Least time from edge to arrival.
+    """
+
+    trigger_ns: I64
+    arrival_ns: I64
+    truth_trigger_id: I64
+    truth_frame_id: I64
+    period_ns: float
+    base_delay_ns: int
+
+    def truth(self) -> I64:
+        """Index into `trigger_ns` of each frame's edge, -1 where it was missed."""
+        at = np.full(int(self.truth_trigger_id.max()) + 2, -1, dtype=np.int64)
+        real = np.flatnonzero(self.truth_trigger_id >= 0)
+        at[self.truth_trigger_id[real]] = real
+        known = np.minimum(self.truth_frame_id, len(at) - 1)
+        found: I64 = at[known]
+        return found
+
+
+def simulate_triggers(
+    seconds: float,
+    seed: int,
+    *,
+    period_ns: float = 33_333_333.0,
+    base_delay_ns: int = 25_000_000,
+    loss: float = 0.01,
+    missed: float = 0.002,
+    ignored: float = 0.002,
+    bounce: float = 0.0014,
+    start_gap: int = 0,
+    reconnect: bool = True,
+) -> TriggerTrace:
+    """A triggered camera; `start_gap` edges are left out after the first second."""
+    rng = np.random.default_rng([seed, 0x54524947])
+    count = int(seconds * 1e9 / period_ns)
+    ids = np.arange(count)
+    if start_gap:
+        ids = np.delete(ids, np.arange(30, 30 + start_gap))
+    edge = 1_000_000_000_000 + np.rint(ids * period_ns + rng.normal(0, 20e3, len(ids)))
+    edge = edge.astype(np.int64)
+    spec = TraceSpec(seconds=seconds, period_ns=period_ns, dma_ns=base_delay_ns)
+    arrival = _deliver(spec, edge + _delay(spec, len(ids), rng), rng)
+    kept = rng.random(len(ids)) >= loss + ignored
+    if reconnect:
+        begin = int(rng.uniform(0.3, 0.7) * len(ids))
+        kept[begin : begin + int(3e9 / period_ns)] = False
+    seen = rng.random(len(ids)) >= missed
+    bounced = seen & (rng.random(len(ids)) < bounce)
+    times = np.concatenate([edge[seen], edge[bounced] + rng.integers(50_000, 1_000_000)])
+    names = np.concatenate([ids[seen], np.full(int(bounced.sum()), -1)])
+    order = np.argsort(times, kind="stable")
+    return TriggerTrace(
+        times[order], arrival[kept], names[order], ids[kept], period_ns, base_delay_ns
+    )

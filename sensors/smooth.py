@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +82,7 @@ def smooth_clock(
     walk = _refine(groups, max(_best_walk(groups), _slowest(groups, window_s)))
     knots = [_smooth(group, walk) for group in groups]
     t_s = (device_ns - x0_ns) * 1e-9
-    offset, sigma, segment = _evaluate(knots, t_s, (host_ns - device_ns - z0_ns).astype(float))
+    offset, sigma, segment = _evaluate(knots, t_s, (host_ns - device_ns - z0_ns).astype(np.float64))
     return SmoothClock(z0_ns + np.rint(offset).astype(np.int64), sigma, segment, walk, live)
 
 
@@ -97,12 +98,8 @@ def _split(record: list[Taken]) -> list[list[Taken]]:
 def _slowest(groups: list[list[Taken]], window_s: float) -> float:
     """Walk whose steady filter remembers about `window_s` (sigma / window^1.5)."""
     noise = math.sqrt(float(np.median([t.r_ns2 for g in groups for t in g])))
-    step_s = float(np.median([b.t_s - a.t_s for g in groups for a, b in _pairs(g)] or [1.0]))
+    step_s = float(np.median([b.t_s - a.t_s for g in groups for a, b in pairwise(g)] or [1.0]))
     return noise * 1e-9 * math.sqrt(max(step_s, 1e-3)) / max(window_s, 1.0) ** 2
-
-
-def _pairs(group: list[Taken]) -> zip[tuple[Taken, Taken]]:
-    return zip(group[:-1], group[1:], strict=True)
 
 
 def _best_walk(groups: list[list[Taken]]) -> float:

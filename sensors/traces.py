@@ -9,6 +9,7 @@ from syncline.errors import SensorDataError
 from syncline.sensors.clock import BlockMinKalman
 from syncline.sensors.frame import Anchor
 from syncline.sensors.smooth import smooth_clock
+from syncline.sensors.trigger import TriggerMatcher, match_arrays
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
@@ -111,3 +112,25 @@ def _check(number: I64, device: I64, exposure: I64, arrival: I64) -> None:
         raise SensorDataError(
             f"sequence[{at}]={int(number[at])} comes twice", remedy="Drop the duplicate frame"
         )
+
+
+def match_triggers(
+    trigger_ns: ArrayLike, frame_arrival_ns: ArrayLike, period_ns: float, base_delay_ns: int
+) -> I64:
+    """Which trigger edge each frame was exposed by.
+
+    Args:
+        trigger_ns: Edges (M,), increasing; bounces and gaps are expected.
+        frame_arrival_ns: Arrivals (N,), increasing; gaps and stalls are expected.
+        period_ns: Period of the trigger.
+        base_delay_ns: Least time from edge to arrival.
+
+    Returns:
+        Index into `trigger_ns` for each frame, int64 (N,); -1 where its edge was not seen. No edge
+        is given to two frames.
+
+    Raises:
+        SensorDataError: Period or delay is impossible.
+    """
+    matcher = TriggerMatcher(float(period_ns), int(base_delay_ns))
+    return match_arrays(trigger_ns, frame_arrival_ns, matcher)[0]

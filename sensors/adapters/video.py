@@ -51,6 +51,7 @@ class VideoFile:
         self._last_ns: int | None = None
         self.tick_ns = 0.0
         self.period_ns = 0.0
+        self.frame_count = 0
         self.size_px = (0, 0)
         self.quality = Quality.NO_EXPOSURE
 
@@ -88,6 +89,7 @@ class VideoFile:
         self.tick_ns = float(time_base * NS_PER_S)
         rate = stream.average_rate or stream.guessed_rate
         self.period_ns = float(NS_PER_S / rate) if rate else 0.0
+        self.frame_count = stream.frames
 
     def frames(self) -> Iterator[RawFrame]:
         """Frames in presentation order; a truncated tail ends the stream and is counted.
