@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import queue
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from syncline.edge.engine import Engine, Prepared
 from syncline.edge.job import Frame, Result
+from syncline.edge.outputs import StuckDetector
 from syncline.edge.pipeline import Pipeline
+from syncline.edge.prefetch import ahead
 from syncline.edge.records import Output
 from syncline.edge.sinks import Sink
 from syncline.errors import UsageError
 from syncline.sensors.frame import FrameTime, RawFrame
 from syncline.timebase import NS_PER_S, MappingSegment, RawClock
 
-PREFETCH_FRAMES = 4
+PREFETCH_BUFFERS = 4
+"""Input tensors in a ring: three may be alive at once, see `prefetch.ahead`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,25 +125,51 @@ def recording_boot_id(path: Path) -> str:
     return f"recording-{sha.hexdigest()[:16]}"
 
 
+class Model:
+    """An engine as replay uses it: frames prepared ahead, run in order.
+
+    Args:
+        engine: The loaded and proven model.
+        clock: For the latencies.
+    """
+
+    def __init__(self, engine: Engine, clock: RawClock) -> None:
+        self.engine = engine
+        self._clock = clock
+        self._pre = engine.preprocessor(PREFETCH_BUFFERS)
+        self._detectors: dict[str, StuckDetector] = {}
+
+    def prepare(self, timed: Timed) -> tuple[Timed, Prepared]:
+        """Resize a frame; may run ahead in another thread."""
+        timing = timed.timing
+        frame = Frame(timing.camera, timing.index, timed.frame.payload, timing, timing.mid_ns)  # type: ignore[arg-type]
+        return timed, self.engine.prepare(frame, self._pre, self._clock)
+
+    def run(self, prepared: Prepared) -> Result:
+        """Run the model on a prepared frame."""
+        detector = self._detectors.setdefault(prepared.frame.camera, StuckDetector())
+        return self.engine.run(prepared, self._clock, "primary", detector=detector)
+
+
 def replay(
     recording: Recording,
-    process: Callable[[Frame], Result],
+    model: Model,
     pipeline: Pipeline,
     sink: Sink,
     clock: RawClock,
     options: ReplayOptions | None = None,
-    progress: Callable[[ReplayReport], None] = lambda _: None,
+    watch: Callable[[ReplayReport, Result], None] = lambda _report, _result: None,
 ) -> ReplayReport:
     """Run every frame of a recording through the model, in order, dropping none.
 
     Args:
         recording: What to replay.
-        process: The model: a frame in, its result out.
+        model: The model.
         pipeline: Makes the messages.
         sink: Takes them.
         clock: Paces the replay.
         options: See `ReplayOptions`.
-        progress: Told after each frame.
+        watch: Shown each result, after its messages went out.
 
     Raises:
         InputError: The recording cannot be read.
@@ -151,12 +179,11 @@ def replay(
     report = ReplayReport(begin_raw_ns=clock.raw_ns())
     for segment in recording.segments():
         _emit(sink, pipeline.segment(segment))
-    frames = _selected(recording, options)
-    if options.prefetch:
-        frames = prefetched(frames, PREFETCH_FRAMES)
+    wanted = _selected(recording, options)
+    frames = ahead(wanted, model.prepare) if options.prefetch else map(model.prepare, wanted)
     first_ns: int | None = None
     start_ns = 0
-    for timed in frames:
+    for timed, prepared in frames:
         if first_ns is None:
             first_ns, start_ns = timed.timing.mid_ns, clock.raw_ns()
         offset_ns = timed.timing.mid_ns - first_ns
@@ -165,11 +192,14 @@ def replay(
             clock.sleep_until(due_ns)
             if len(report.late_ns) < 100_000:
                 report.late_ns.append(clock.raw_ns() - due_ns)
-        _step(timed, process, pipeline, sink, report)
+        _emit(sink, pipeline.captured(timed.frame, timed.timing))
+        result = model.run(prepared)
+        _emit(sink, pipeline.result(result))
+        _count(report, result)
         if report.frames == 1:
             report.first_result_raw_ns = clock.raw_ns()
         report.span_ns = offset_ns
-        progress(report)
+        watch(report, result)
     report.end_raw_ns = clock.raw_ns()
     if report.frames == 0:
         raise UsageError(
@@ -179,18 +209,7 @@ def replay(
     return report
 
 
-def _step(
-    timed: Timed,
-    process: Callable[[Frame], Result],
-    pipeline: Pipeline,
-    sink: Sink,
-    report: ReplayReport,
-) -> None:
-    _emit(sink, pipeline.captured(timed.frame, timed.timing))
-    bgr = timed.frame.payload
-    frame = Frame(timed.frame.camera, timed.timing.index, bgr, timed.timing, timed.timing.mid_ns)  # type: ignore[arg-type]
-    result = process(frame)
-    _emit(sink, pipeline.result(result))
+def _count(report: ReplayReport, result: Result) -> None:
     report.frames += 1
     report.invalid += not result.valid
     report.boxes += len(result.boxes) if result.boxes is not None else 0
@@ -210,42 +229,3 @@ def _selected(recording: Recording, options: ReplayOptions) -> Iterator[Timed]:
             return
         if at_s >= options.from_s:
             yield timed
-
-
-_END = object()
-
-
-def prefetched(frames: Iterator[Timed], depth: int) -> Iterator[Timed]:
-    """Read ahead in a thread, at most `depth` frames; errors come out where they happened."""
-    ready: queue.Queue[object] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(item: object) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def work() -> None:
-        try:
-            for timed in frames:
-                if not put(timed):
-                    return
-            put(_END)
-        except Exception as error:  # noqa: BLE001 - raised again in the reader's thread
-            put(error)
-
-    thread = threading.Thread(target=work, name="prefetch", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not _END:
-            if isinstance(item, Exception):
-                raise item
-            assert isinstance(item, Timed)
-            yield item
-    finally:
-        stop.set()
-        thread.join()

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from syncline.edge.records import Output
 from syncline.log.schemas import LogMessage, payload_of
+from syncline.timebase import ManualClock
 from syncline.topics import LinkClass, topic_of
 
 
@@ -33,13 +34,21 @@ class Sink(Protocol):
 
 
 class RecorderSink:
-    """Writes outputs into the recording."""
+    """Writes outputs into the recording.
 
-    def __init__(self, recorder: RecordWriter) -> None:
+    Args:
+        recorder: The recorder.
+        clock: In a replay, the recorder's clock, which the recorded times move.
+    """
+
+    def __init__(self, recorder: RecordWriter, clock: ManualClock | None = None) -> None:
         self._recorder = recorder
+        self._clock = clock
 
     def emit(self, output: Output) -> None:
         """Queue one message for the recording."""
+        if self._clock is not None:
+            self._clock.sleep_until(output.raw_ns)
         self._recorder.write(output.topic, output.message, output.raw_ns)
 
 

@@ -81,7 +81,7 @@ def list_pictures(folder: Path, camera: str = "camera", fps: float = 10.0) -> Li
         if listing is not None:
             return listing
     period_ns = NS_PER_S / fps
-    rows = tuple(Picture(p, round(i * period_ns), camera) for i, p in enumerate(paths))
+    rows = tuple(Picture(p, NS_PER_S + round(i * period_ns), camera) for i, p in enumerate(paths))
     event = FrameEvent.ARRIVAL
     return Listing("numbered", rows, period_ns / 12**0.5, event, Quality.INFERRED_INDEX)
 

@@ -33,12 +33,13 @@ class VideoFile:
     Args:
         path: File that FFmpeg can read.
         camera: Name given to the frames.
-        start_ns: Time of the first picture on the recording's clock.
+        start_ns: Time of the first picture on the recording's clock; above any exposure, because
+            raw times are never negative.
         threads: Decoder threads.
     """
 
     def __init__(
-        self, path: Path, camera: str = "camera", *, start_ns: int = 0, threads: int = 1
+        self, path: Path, camera: str = "camera", *, start_ns: int = NS_PER_S, threads: int = 1
     ) -> None:
         self._path = path
         self._camera = camera

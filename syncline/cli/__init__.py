@@ -23,7 +23,12 @@ _GROUPS = {
 
 # (group, command) -> "module:function", one-line help
 _COMMANDS: dict[tuple[str, str], tuple[str, str]] = {
+    ("", "replay"): ("syncline.cli.replay:replay", "Run a model over a recording."),
     ("model", "import"): ("syncline.cli.model_import:import_", "Bring a foreign ONNX model in."),
+    ("model", "quantize"): (
+        "syncline.cli.model_quantize:quantize",
+        "Quantise for a target, gated.",
+    ),
 }
 
 

@@ -1,0 +1,160 @@
+"""`syncline replay`: a recording through a model, as live."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from syncline.cli.progress import Progress
+from syncline.errors import UsageError
+from syncline.timebase import ManualClock, OsClock, RawClock
+
+if TYPE_CHECKING:
+    from syncline.edge.job import Result
+    from syncline.edge.model.bundle import Bundle
+    from syncline.edge.recordings import LogRecording, MediaRecording
+    from syncline.edge.replay import ReplayOptions, ReplayReport
+    from syncline.edge.sinks import Sink
+
+
+def replay(
+    recording: Path,
+    *,
+    model: str = "road-detector",
+    out: Path | None = None,
+    rate: str = "max",
+    from_: Annotated[float, Parameter(name="--from")] = 0.0,
+    to: float | None = None,
+    threads: int = 1,
+    images: bool = False,
+    annotate: Path | None = None,
+    prefetch: bool = True,
+    json_: Annotated[bool, Parameter(name="--json")] = False,
+) -> int:
+    """Run a model over a recording; the same input gives the same digest.
+
+    Args:
+        recording: Video file, folder of pictures, or a log that syncline recorded.
+        model: Folder of a model bundle, or the name of a shipped one.
+        out: Record the results into this new folder.
+        rate: Seconds of recording per second, or max.
+        from_: First second wanted, from the first frame.
+        to: Second at which to end.
+        threads: Threads of one inference.
+        images: Record the pictures too.
+        annotate: Write a video with the boxes drawn.
+        prefetch: Decode ahead in a second thread.
+        json_: Print one JSON object instead of lines.
+    """
+    from syncline.edge.config import CameraSection
+    from syncline.edge.model.bundle import Bundle
+    from syncline.edge.recordings import open_recording
+    from syncline.edge.replay import ReplayOptions
+    from syncline.edge.shipped import resolve_bundle
+
+    options = ReplayOptions(_rate(rate), from_, to, prefetch)
+    source = open_recording(recording, CameraSection(name="camera", kind="video", path="-"))
+    bundle = Bundle.open(resolve_bundle(model), trusted_keys=None)
+    job = _Job(source, bundle, options, threads, images, out, annotate, quiet=json_)
+    report, digest, counts = job.run(OsClock())
+    result = {
+        "recording": str(recording),
+        "model": f"{bundle.manifest.name} {bundle.manifest.version}",
+        "model_sha256": bundle.digest,
+        "frames": report.frames,
+        "boxes": report.boxes,
+        "invalid": report.invalid,
+        "fps": round(report.fps, 2),
+        "span_s": round(report.span_ns / 1e9, 6),
+        "first_result_ms": round((report.first_result_raw_ns - report.begin_raw_ns) / 1e6, 1),
+        "digest": digest,
+        "messages": counts,
+    }
+    if json_:
+        print(json.dumps(result))
+        return 0
+    for key in ("recording", "model", "frames", "boxes", "invalid", "fps", "span_s", "digest"):
+        print(f"{key:<10} {result[key]}")
+    for path in filter(None, (out, annotate)):
+        print(f"{'written':<10} {path}")
+    return 0
+
+
+@dataclass
+class _Job:
+    source: MediaRecording | LogRecording
+    bundle: Bundle
+    options: ReplayOptions
+    threads: int
+    images: bool
+    out: Path | None
+    annotate: Path | None
+    quiet: bool
+
+    def run(self, clock: RawClock) -> tuple[ReplayReport, str, dict[str, int]]:
+        from syncline.edge.backend import BackendOptions
+        from syncline.edge.engine import Engine
+        from syncline.edge.pipeline import Pipeline, PipelineOptions
+        from syncline.edge.replay import Model, replay
+        from syncline.edge.sinks import DigestSink, Fanout
+
+        engine = Engine.load(self.bundle, BackendOptions(intra_op_threads=self.threads))
+        images = self.images and self.out is not None
+        labels = self.bundle.manifest.labels
+        pipeline = Pipeline(self.source.boot_id, PipelineOptions(images, labels=labels))
+        digest = DigestSink()
+        with ExitStack() as stack:
+            sinks: list[Sink] = [digest, *self._recorder(stack)]
+            draw = self._annotator(stack)
+            progress = Progress(
+                "replay", "frames", self.source.frame_count, clock, quiet=self.quiet
+            )
+            stack.enter_context(progress)
+
+            def watch(report: ReplayReport, result: Result) -> None:
+                draw(result)
+                progress.update(report.frames)
+
+            model = Model(engine, clock)
+            fanout = Fanout(sinks)
+            report = replay(self.source, model, pipeline, fanout, clock, self.options, watch)
+        return report, digest.hexdigest(), digest.counts
+
+    def _recorder(self, stack: ExitStack) -> list[Sink]:
+        if self.out is None:
+            return []
+        from syncline.edge.sinks import RecorderSink
+        from syncline.log.recorder import Recorder
+
+        if self.out.exists() and any(self.out.iterdir()):
+            raise UsageError(f"--out {self.out} is not empty", remedy="Give a new folder")
+        clock = ManualClock(0, self.source.boot_id)
+        recorder = stack.enter_context(Recorder(self.out, clock=clock, device="replay"))
+        return [RecorderSink(recorder, clock)]
+
+    def _annotator(self, stack: ExitStack) -> Callable[[Result], None]:
+        if self.annotate is None:
+            return lambda _: None
+        from syncline.edge.annotate import Annotator
+
+        annotator = Annotator(self.annotate, self.bundle.manifest.labels)
+        stack.callback(annotator.close)
+        return annotator.add
+
+
+def _rate(text: str) -> float:
+    if text == "max":
+        return 0.0
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if value <= 0:
+        raise UsageError(f"--rate {text!r} is no rate", remedy="Give max, or a number such as 1.0")
+    return value
