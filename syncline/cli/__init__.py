@@ -23,6 +23,12 @@ _GROUPS = {
 
 # (group, command) -> "module:function", one-line help
 _COMMANDS: dict[tuple[str, str], tuple[str, str]] = {
+    ("", "collect"): ("syncline.cli.collect:collect", "Receive, store and acknowledge records."),
+    ("keys", "new"): ("syncline.cli.keys:new", "Make a CURVE pair for a device or collector."),
+    ("keys", "signing"): ("syncline.cli.keys:signing", "Make an Ed25519 pair that signs models."),
+    ("keys", "enrol"): ("syncline.cli.keys:enrol", "Let a device in."),
+    ("keys", "revoke"): ("syncline.cli.keys:revoke", "Shut a device out."),
+    ("keys", "list"): ("syncline.cli.keys:list_keys", "Show the enrolled devices."),
     ("", "replay"): ("syncline.cli.replay:replay", "Run a model over a recording."),
     ("model", "import"): ("syncline.cli.model_import:import_", "Bring a foreign ONNX model in."),
     ("model", "quantize"): (

@@ -332,8 +332,7 @@ class Sender:
             _LOG.error("collector refuses %s", text)
         self.stats.problem = text
         if message.code in _AGAIN:
-            if self.stats.state is LinkState.OPEN:
-                self._hello(now_ns)
+            self._hello(now_ns)
         else:
             self._fails += 1
             self.stats.state = LinkState.HELLO  # nothing is sent until the timeout begins anew

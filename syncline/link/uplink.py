@@ -112,7 +112,7 @@ class Uplink:
         self._thread.start()
 
     def close(self, drain_s: float = 0.0) -> None:
-        """Send what is spooled for at most `drain_s` seconds, then stop; what is left stays spooled."""
+        """Send what is spooled for at most `drain_s` seconds, then stop; the rest stays spooled."""
         if self._stopping.is_set():
             return
         self._committer.close()

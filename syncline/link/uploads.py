@@ -1,4 +1,4 @@
-"""Files on their way to the collector: remembered over restarts, resumed at the last durable byte."""
+"""Files on their way to the collector: remembered over restarts, resumed where they were cut."""
 
 from __future__ import annotations
 

@@ -228,6 +228,7 @@ class Lane:
     ) -> list[tuple[SpoolRecord, Position]]:
         out: list[tuple[SpoolRecord, Position]] = []
         index = here.nth
+        here = here._replace(offset=max(here.offset, segment.start))
         while not out and here.offset < segment.end:
             raw = segment.records(here.offset, max_bytes)
             if not raw:

@@ -1,0 +1,152 @@
+"""The collector's transaction: which records are new, and where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from syncline.cloud.frames import Placed
+from syncline.cloud.tables import EXTENTS, QUARANTINE, STREAMS
+
+Bad = tuple[int, int, str]
+"""First seq, last seq and reason of records to quarantine."""
+
+
+class Commit:
+    """One transaction: frames in, ranges that were not there out.
+
+    Args:
+        db: Connection in a transaction that may write.
+        ids: Stream id of each frame, in order.
+    """
+
+    def __init__(self, db: sa.Connection, ids: Sequence[int]) -> None:
+        self._db = db
+        self._ids = ids
+        self._tails = self._lock_tails()
+        self._before = dict(self._tails)
+        self._extents: list[dict[str, int]] = []
+        self._bad: list[dict[str, int | str]] = []
+        self._new = 0
+
+    def _lock_tails(self) -> dict[int, int]:
+        ids = sorted(set(self._ids))
+        query = sa.select(STREAMS.c.id, STREAMS.c.tail_seq).order_by(STREAMS.c.id)
+        tails: dict[int, int] = {}
+        for at in range(0, len(ids), 500):
+            rows = self._db.execute(
+                query.where(STREAMS.c.id.in_(ids[at : at + 500])).with_for_update()
+            )
+            tails.update({row[0]: row[1] for row in rows})
+        return tails
+
+    def run(self, placed: Sequence[tuple[Placed, Sequence[Bad]]]) -> int:
+        """Record the frames; returns the number of new records."""
+        for stream_id, (one, bad) in zip(self._ids, placed, strict=True):
+            for first, last in self._missing(stream_id, one):
+                self._keep(stream_id, one, first, last, bad)
+            end = one.frame.seq + one.frame.n - 1
+            self._tails[stream_id] = max(self._tails[stream_id], end)
+        self._flush()
+        moved = [{"i": i, "t": tail} for i, tail in self._tails.items() if tail != self._before[i]]
+        if moved:
+            self._db.execute(
+                STREAMS.update()
+                .where(STREAMS.c.id == sa.bindparam("i"))
+                .values(tail_seq=sa.bindparam("t")),
+                moved,
+            )
+        return self._new
+
+    def _missing(self, stream_id: int, one: Placed) -> list[tuple[int, int]]:
+        """Parts of a frame's range that are not stored."""
+        first, last = one.frame.seq, one.frame.seq + one.frame.n - 1
+        if first > self._tails[stream_id]:
+            return [(first, last)]
+        self._flush()
+        query = (
+            sa.select(EXTENTS.c.first_seq, EXTENTS.c.last_seq)
+            .where(
+                EXTENTS.c.stream_id == stream_id,
+                EXTENTS.c.first_seq >= floor_of(stream_id, first),
+                EXTENTS.c.first_seq <= last,
+                EXTENTS.c.last_seq >= first,
+            )
+            .order_by(EXTENTS.c.first_seq)
+        )
+        out = []
+        for low, high in self._db.execute(query):
+            if low > first:
+                out.append((first, low - 1))
+            first = max(first, high + 1)
+        if first <= last:
+            out.append((first, last))
+        return out
+
+    def _keep(self, stream_id: int, one: Placed, first: int, last: int, bad: Sequence[Bad]) -> None:
+        self._new += last - first + 1
+        self._extents.append(
+            {
+                "stream_id": stream_id, "first_seq": first, "last_seq": last,
+                "stored_id": one.stored_id, "offset": one.offset, "length": len(one.frame.body),
+                "frame_seq": one.frame.seq, "frame_n": one.frame.n,
+            }
+        )  # fmt: skip
+        for low, high, reason in bad:
+            if low <= last and high >= first:
+                self._bad.append(
+                    {
+                        "stream_id": stream_id, "first_seq": max(low, first),
+                        "last_seq": min(high, last), "reason": reason,
+                    }
+                )  # fmt: skip
+
+    def _flush(self) -> None:
+        if self._extents:
+            self._db.execute(EXTENTS.insert(), self._extents)
+        if self._bad:
+            self._db.execute(QUARANTINE.insert(), self._bad)
+        self._extents, self._bad = [], []
+
+
+def floor_of(
+    stream_id: int | sa.ColumnElement[int], seq: int | sa.ColumnElement[int]
+) -> sa.ColumnElement[int]:
+    """Start of the last range of a stream that begins at or before `seq`; `seq` without one.
+
+    It keeps a search for ranges around `seq` from walking the stream from its beginning.
+    """
+    inner = EXTENTS.alias()
+    found = (
+        sa.select(sa.func.max(inner.c.first_seq))
+        .where(inner.c.stream_id == stream_id, inner.c.first_seq <= seq)
+        .scalar_subquery()
+    )
+    return sa.func.coalesce(found, seq)
+
+
+def named(
+    device: str, boot: str | sa.BindParameter[str], stream: str | sa.BindParameter[str]
+) -> tuple[sa.ColumnElement[bool], ...]:
+    """Conditions that pick one stream."""
+    return STREAMS.c.device == device, STREAMS.c.boot == boot, STREAMS.c.stream == stream
+
+
+def stream_id(db: sa.Connection, key: tuple[str, str, str], link_class: int) -> int:
+    """Number of a stream (device, boot, stream); given on first sight."""
+    query = sa.select(STREAMS.c.id).where(*named(*key))
+    found = db.scalar(query)
+    if found is None:
+        device, boot, stream = key
+        values = {"device": device, "boot": boot, "stream": stream}
+        result = db.execute(STREAMS.insert().values(link_class=link_class, tail_seq=-1, **values))
+        found = first_key(result)
+    return int(found)
+
+
+def first_key(result: sa.CursorResult[tuple[()]]) -> int:
+    """Primary key of the row just inserted."""
+    key = result.inserted_primary_key
+    assert key is not None
+    return int(key[0])

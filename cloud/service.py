@@ -1,0 +1,125 @@
+"""The collector's answering thread: fetches and notices, so that a slow provider stalls nothing."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+
+from syncline.cloud.sessions import Request
+from syncline.errors import SynclineError
+from syncline.link.provider import Provider
+from syncline.link.wire import PIECE_BYTES, Chunk, End, Fetch, Message, Notice, Refused, pack
+from syncline.timebase import NS_PER_S, RawClock
+
+_LOG = logging.getLogger(__name__)
+MAX_WAITING = 1024
+ASK_NS = NS_PER_S
+
+
+class Service:
+    """Serves a `Provider` to devices.
+
+    Args:
+        provider: What is served; None: every fetch is refused.
+        clock: Raw clock.
+        post: Called with (peer, message) pairs to send; wakes the receiver.
+        connected: Gives the sessions that are open: (peer, device).
+    """
+
+    def __init__(
+        self,
+        provider: Provider | None,
+        clock: RawClock,
+        post: Callable[[list[tuple[bytes, bytes]]], None],
+        connected: Callable[[], Sequence[tuple[bytes, str]]],
+    ) -> None:
+        self.provider, self._clock = provider, clock
+        self._post, self._connected = post, connected
+        self._queue: queue.Queue[Request] = queue.Queue(MAX_WAITING)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="service", daemon=True)
+        self._revision: int | None = None
+        self.dropped = 0
+        self.failures = 0
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """False when the thread is gone."""
+        return self._thread.is_alive()
+
+    def put(self, request: Request) -> None:
+        """Queue a fetch; a full queue drops it, and the device asks again."""
+        try:
+            self._queue.put_nowait(request)
+        except queue.Full:
+            self.dropped += 1
+
+    def notices(self, device: str) -> list[Notice]:
+        """What a device is told with its WELCOME."""
+        if self.provider is None:
+            return []
+        try:
+            return list(self.provider.notices(device))
+        except SynclineError as error:
+            self._failed(error)
+            return []
+
+    def _run(self) -> None:
+        ask_ns = self._clock.raw_ns()
+        while not self._stop.is_set():
+            try:
+                request = self._queue.get(timeout=0.2)
+            except queue.Empty:
+                pass
+            else:
+                self._post([(request.peer, pack(self._answer(request)))])
+            if self._clock.raw_ns() - ask_ns >= ASK_NS:
+                self._look()
+                ask_ns = self._clock.raw_ns()
+
+    def _answer(self, request: Request) -> Message:
+        fetch = request.message
+        assert isinstance(fetch, Fetch)
+        if self.provider is None:
+            return Refused(fetch.request, "this collector serves nothing")
+        if fetch.offset < 0 or not 0 <= fetch.length <= PIECE_BYTES or len(fetch.name) > 512:
+            return Refused(fetch.request, f"a piece has at most {PIECE_BYTES} bytes")
+        try:
+            if fetch.length == 0:
+                found = self.provider.list_resource(request.device, fetch.name)
+                return End(fetch.request, found.size, found.sha256)
+            body = self.provider.read(request.device, fetch.name, fetch.offset, fetch.length)
+        except SynclineError as error:
+            self._failed(error)
+            return Refused(fetch.request, str(error)[:1000])
+        return Chunk(fetch.request, fetch.offset, body)
+
+    def _look(self) -> None:
+        """Tell every device its notices when the provider says that they changed."""
+        if self.provider is None:
+            return
+        try:
+            revision = self.provider.revision()
+        except SynclineError as error:
+            self._failed(error)
+            return
+        if self._revision is not None and revision != self._revision:
+            for peer, device in self._connected():
+                self._post([(peer, pack(notice)) for notice in self.notices(device)])
+        self._revision = revision
+
+    def _failed(self, error: SynclineError) -> None:
+        self.failures += 1
+        _LOG.warning("provider: %s", error)
