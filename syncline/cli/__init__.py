@@ -33,7 +33,7 @@ _COMMANDS: dict[tuple[str, str], tuple[str, str]] = {
     ("model", "import"): ("syncline.cli.model_import:import_", "Bring a foreign ONNX model in."),
     ("model", "quantize"): (
         "syncline.cli.model_quantize:quantize",
-        "Quantise for a target, gated.",
+        "Quantise for a target; gated.",
     ),
 }
 

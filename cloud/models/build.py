@@ -1,0 +1,197 @@
+"""From an fp32 bundle to the build for one target: fold, quantise, gate, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from syncline.cloud.models.fold import fold
+from syncline.cloud.models.frames import FrameSource, read_picture
+from syncline.cloud.models.gate import Build, GateLimits, GateReport, Truth, run_gate
+from syncline.cloud.models.graph import opset, parse_model, serialise
+from syncline.cloud.models.probe import feeds, make_golden
+from syncline.cloud.models.quantize import check_types, quantise_graph
+from syncline.cloud.models.runtime import RUNTIME
+from syncline.cloud.models.targets import Target
+from syncline.edge.model.bundle import MODEL_NAME, Bundle, write_bundle
+from syncline.edge.model.golden import GOLDEN_NAME, pack_golden
+from syncline.edge.model.manifest import TargetSpec
+from syncline.errors import MediaError, UsageError
+
+MAX_TEXT = 256
+GOLDEN_TRIES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeOptions:
+    """How a build is made.
+
+    Attributes:
+        target: What it is for.
+        fold: Fold uint8 input and decoding into the graph.
+        keep_stem: Leave the thin first convolution in float.
+        keep_fp32: When the gate refuses, write the fp32 build with the reason in its lineage.
+        limits: Of the gate.
+        runs: Rounds of the speed measurement.
+    """
+
+    target: Target
+    fold: bool = True
+    keep_stem: bool = True
+    keep_fp32: bool = False
+    limits: GateLimits = field(default_factory=GateLimits)
+    runs: int = 15
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeReport:
+    """What came out.
+
+    Attributes:
+        bundle: As written.
+        gate: Figures and reasons.
+        calibration_frames: How many were used.
+    """
+
+    bundle: Bundle
+    gate: GateReport
+    calibration_frames: int
+
+    @property
+    def shipped(self) -> str:
+        """Precision of the bundle."""
+        return self.bundle.manifest.target.precision
+
+
+def quantize_bundle(
+    source: Bundle,
+    out: Path,
+    calibration: FrameSource,
+    judged: FrameSource,
+    options: QuantizeOptions,
+    *,
+    cpu_ns: Callable[[], int],
+    truth: Truth | None = None,
+) -> QuantizeReport:
+    """Quantise a verified fp32 bundle for a target and write the build if the gate lets it.
+
+    Args:
+        source: fp32 bundle.
+        out: Folder of the new bundle; must be empty or absent.
+        calibration: Frames to calibrate on.
+        judged: Frames for the gate; others than those of `calibration`.
+        options: See `QuantizeOptions`.
+        cpu_ns: CPU time of this thread, nanoseconds.
+        truth: Label map of a gate frame by its name.
+
+    Raises:
+        UsageError: The bundle is not fp32.
+        ModelError: The graph cannot be quantised.
+        GateError: The gate refused, and `keep_fp32` is not set.
+    """
+    fp32 = fp32_build(source, fold_graph=options.fold)
+    int8 = int8_build(fp32, calibration, options)
+    report = run_gate(
+        fp32, int8, judged, options.target,
+        cpu_ns=cpu_ns, limits=options.limits, truth=truth, runs=options.runs,
+    )  # fmt: skip
+    if not options.keep_fp32:
+        report.require()
+    chosen = int8 if report.passed else fp32
+    bundle = _write(chosen, out, source, report, calibration, judged)
+    return QuantizeReport(bundle, report, calibration.count)
+
+
+def fp32_build(source: Bundle, *, fold_graph: bool) -> Build:
+    """The graph of a bundle, folded when wanted: what int8 is held against.
+
+    Raises:
+        UsageError: The bundle is quantised already.
+    """
+    manifest = source.manifest
+    if manifest.target.precision != "fp32":
+        raise UsageError(
+            f"{source.folder} is {manifest.target.precision}",
+            remedy="Give the fp32 bundle that it was made from",
+        )
+    model = parse_model(source.model_bytes())
+    if fold_graph:
+        model, manifest = fold(model, manifest)
+    spec = msgspec.structs.replace(manifest.target, opset=opset(model), runtime=RUNTIME)
+    return Build(model, msgspec.structs.replace(manifest, target=spec))
+
+
+def int8_build(fp32: Build, calibration: FrameSource, options: QuantizeOptions) -> Build:
+    """Quantise a build; its activations are checked to be of the target's type."""
+    target = options.target
+    tensors = feeds(fp32.manifest.input, calibration.read())
+    model = quantise_graph(fp32.model, tensors, target, keep_stem=options.keep_stem)
+    check_types(model, target)
+    spec = TargetSpec(
+        device_class=target.name,
+        precision=target.precision,
+        opset=opset(model),
+        providers=target.providers,
+        runtime=RUNTIME,
+    )
+    return Build(model, msgspec.structs.replace(fp32.manifest, target=spec))
+
+
+def _write(
+    build: Build,
+    out: Path,
+    source: Bundle,
+    report: GateReport,
+    calibration: FrameSource,
+    judged: FrameSource,
+) -> Bundle:
+    lineage = {
+        **source.manifest.lineage,
+        "parent": source.digest,
+        "tool": RUNTIME,
+        "calibration": f"{calibration.count} frames of {calibration.path.name}",
+        "gate": "passed" if report.passed else f"int8 refused: {'; '.join(report.reasons)}",
+    }
+    manifest = msgspec.structs.replace(
+        build.manifest,
+        files={},
+        lineage={key: text[:MAX_TEXT] for key, text in lineage.items()},
+        metrics=_metrics(report),
+    )
+    frames = (f for f, _ in zip(judged.read(), range(GOLDEN_TRIES), strict=False))
+    golden = make_golden(build.model, manifest, frames)
+    files = {MODEL_NAME: serialise(build.model), GOLDEN_NAME: pack_golden(golden)}
+    return write_bundle(out, manifest, files)
+
+
+def _metrics(report: GateReport) -> dict[str, dict[str, float]]:
+    """The gate's figures; those of a refused int8 build say so in their slices' names."""
+    prefix = "" if report.passed else "int8-refused-"
+    found = {f"{prefix}{name}": figures for name, figures in report.metrics.items()}
+    if report.fp32 is not None and report.int8 is not None and report.speedup is not None:
+        found[f"{prefix}speed"] = {
+            "fp32_cpu_ms": report.fp32.best_ms,
+            "int8_cpu_ms": report.int8.best_ms,
+            "speedup": report.speedup,
+        }
+    return {
+        name: {key: round(value, 5) for key, value in figures.items()}
+        for name, figures in found.items()
+    }
+
+
+def truth_folder(folder: Path) -> Truth:
+    """Label maps of a folder: the picture with a frame's name, its first channel the labels."""
+    if not folder.is_dir():
+        raise MediaError(f"{folder} is not a folder", remedy="Give a folder of label maps")
+
+    def labels(name: str) -> NDArray[np.uint8] | None:
+        file = folder / Path(name).with_suffix(".png")
+        return np.asarray(read_picture(file)[..., 0]) if file.is_file() else None
+
+    return labels

@@ -1,0 +1,222 @@
+"""The gate: an int8 build ships only when it is as good as fp32 on every slice, and faster.
+
+Both are measured here, on frames that calibration did not see and in CPU time of one thread with
+the two models taking turns. What cannot be measured does not pass by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from syncline.cloud.models.agreement import Agreement, Kind
+from syncline.cloud.models.frames import Frame, FrameSource
+from syncline.cloud.models.probe import Probe
+from syncline.cloud.models.speed import Timing, compare_models
+from syncline.cloud.models.targets import Target, has_vnni, measurable_here
+from syncline.edge.model.manifest import Manifest
+from syncline.errors import GateError
+
+DARK_LUMA = 60.0
+NO_VNNI = (
+    "this CPU has no VNNI: speed here is a lower bound, and 8-bit sums may saturate here that "
+    "do not on the target"
+)
+Truth = Callable[[str], NDArray[np.uint8] | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateLimits:
+    """What an int8 build must reach.
+
+    Attributes:
+        min_f1: Detections: agreement with fp32.
+        min_pixels: Label maps: share of equal pixels.
+        min_miou: Label maps: mean IoU with fp32's map.
+        min_top1: Classification: share of equal first places.
+        max_drop: With labels: loss of mean IoU, 0..1; replaces the two label-map limits.
+        min_speedup: fp32 time / int8 time.
+        min_frames: Slices with fewer frames are reported, not judged.
+        min_boxes: Reference boxes needed to judge a detector at all.
+        unmeasured_speed: Let a build pass whose target is not this kind of machine.
+    """
+
+    min_f1: float = 0.97
+    min_pixels: float = 0.97
+    min_miou: float = 0.90
+    min_top1: float = 0.985
+    max_drop: float = 0.005
+    min_speedup: float = 1.2
+    min_frames: int = 5
+    min_boxes: int = 20
+    unmeasured_speed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A graph and its manifest."""
+
+    model: onnx.ModelProto
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    """What the gate found.
+
+    Attributes:
+        metrics: Figures per slice.
+        fp32: Speed of the fp32 build; None when not measured.
+        int8: Speed of the int8 build; None when not measured.
+        reasons: Why it is refused; empty = passed.
+        notes: What else the reader must know.
+    """
+
+    metrics: Mapping[str, dict[str, float]]
+    fp32: Timing | None
+    int8: Timing | None
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the int8 build may ship."""
+        return not self.reasons
+
+    @property
+    def speedup(self) -> float | None:
+        """fp32 time / int8 time, best of N."""
+        if self.fp32 is None or self.int8 is None:
+            return None
+        return self.fp32.best_ms / self.int8.best_ms
+
+    def require(self) -> None:
+        """Raise when refused.
+
+        Raises:
+            GateError: With every reason.
+        """
+        if self.reasons:
+            raise GateError(
+                f"int8 refused: {'; '.join(self.reasons)}",
+                remedy="Ship fp32 (--keep-fp32 writes it), or train a dense ReLU network",
+            )
+
+
+def run_gate(
+    fp32: Build,
+    int8: Build,
+    frames: FrameSource,
+    target: Target,
+    *,
+    cpu_ns: Callable[[], int],
+    limits: GateLimits | None = None,
+    truth: Truth | None = None,
+    runs: int = 15,
+) -> GateReport:
+    """Hold an int8 build against the fp32 one.
+
+    Args:
+        fp32: The reference.
+        int8: The candidate.
+        frames: Frames to judge on.
+        target: Of the candidate.
+        cpu_ns: CPU time of this thread, nanoseconds.
+        limits: What must be reached.
+        truth: Label map of a frame by its name, or None.
+        runs: Rounds of the speed measurement.
+    """
+    limits = limits or GateLimits()
+    found = compare_results(fp32, int8, frames, truth)
+    reasons = judge_accuracy(found.metrics(), found.kind, limits)
+    notes: list[str] = []
+    times: dict[str, Timing] = {}
+    if measurable_here(target):
+        times = compare_models({"fp32": fp32.model, "int8": int8.model}, cpu_ns, runs=runs)
+        reasons += _judge_speed(times, target, limits)
+        notes += _machine_notes(target)
+    elif limits.unmeasured_speed:
+        notes.append(f"speed on {target.name} was not measured: run `syncline model bench` there")
+    else:
+        reasons.append(
+            f"speed on {target.name} cannot be measured on this machine "
+            "(--allow-unmeasured-speed ships it all the same)"
+        )
+    return GateReport(
+        found.metrics(), times.get("fp32"), times.get("int8"), tuple(reasons), tuple(notes)
+    )
+
+
+def compare_results(
+    fp32: Build, int8: Build, frames: FrameSource, truth: Truth | None = None
+) -> Agreement:
+    """Run both builds over the frames, one frame at a time."""
+    reference = Probe(fp32.model, fp32.manifest)
+    candidate = Probe(int8.model, int8.manifest)
+    found = Agreement()
+    for frame in frames.read():
+        labels = truth(frame.name) if truth is not None else None
+        found.add(reference(frame.bgr), candidate(frame.bgr), slices_of(frame), labels)
+    return found
+
+
+def slices_of(frame: Frame) -> tuple[str, ...]:
+    """Slices of a frame: its group, and `dark` below a mean luma of 60."""
+    luma = float(frame.bgr[::8, ::8].mean())
+    groups = (frame.group, "dark" if luma < DARK_LUMA else "")
+    return tuple(name for name in groups if name)
+
+
+def judge_accuracy(
+    metrics: Mapping[str, dict[str, float]], kind: Kind, limits: GateLimits
+) -> list[str]:
+    """Reasons against a build, from its figures."""
+    whole = metrics.get("all", {})
+    if whole.get("frames", 0.0) < limits.min_frames:
+        return [f"{whole.get('frames', 0.0):.0f} frames are too few to judge on"]
+    if kind == "boxes" and whole["reference_boxes"] < limits.min_boxes:
+        found = f"fp32 finds {whole['reference_boxes']:.0f} boxes in the frames"
+        return [f"{found}, too few to judge on (needs {limits.min_boxes})"]
+    reasons = []
+    for name, figures in metrics.items():
+        if figures["frames"] >= limits.min_frames:
+            reasons += [f"{name}: {text}" for text in _judge_slice(figures, limits)]
+    return reasons
+
+
+def _judge_slice(figures: Mapping[str, float], limits: GateLimits) -> list[str]:
+    if "miou_drop" in figures:
+        drop = figures["miou_drop"]
+        limit = limits.max_drop
+        return [f"mIoU falls by {drop:.4f}, limit {limit:.4f}"] if drop > limit else []
+    needed = {
+        "f1": limits.min_f1,
+        "pixel_agreement": limits.min_pixels,
+        "miou_agreement": limits.min_miou,
+        "top1_agreement": limits.min_top1,
+    }
+    return [
+        f"{key} with fp32 is {figures[key]:.3f}, needs {limit:.3f}"
+        for key, limit in needed.items()
+        if key in figures and figures[key] < limit
+    ]
+
+
+def _judge_speed(times: Mapping[str, Timing], target: Target, limits: GateLimits) -> list[str]:
+    ratio = times["fp32"].best_ms / times["int8"].best_ms
+    if ratio >= limits.min_speedup:
+        return []
+    word = "slower" if ratio < 1.0 else "hardly faster"
+    spent = f"{times['int8'].best_ms:.2f} ms against {times['fp32'].best_ms:.2f} ms"
+    needed = f"{ratio:.2f}x on {target.name}, needs {limits.min_speedup:.2f}x"
+    return [f"int8 is {word}: {spent}, {needed}"]
+
+
+def _machine_notes(target: Target) -> list[str]:
+    if target.name == "x86-64-vnni" and not has_vnni():
+        return [NO_VNNI]
+    return []
