@@ -259,11 +259,9 @@ class Recorder:
         if now_ns - self._report_ns >= NS_PER_S or self._stop.is_set():
             self._report_ns = now_ns
             batch += self._drop_items(now_ns)
-        self._session.step(batch, now_ns)
-        if wanted:
-            self._session.flush(now_ns)
-            for event in wanted:
-                event.set()
+        self._session.step(batch, now_ns, flush=bool(wanted))
+        for event in wanted:
+            event.set()
         return bool(batch) and not stalled
 
     def _drop_items(self, now_ns: int) -> list[Item]:

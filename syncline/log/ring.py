@@ -16,6 +16,8 @@ from syncline.log.span import segment_span
 
 _PIN_SHARE = 0.5
 _SPANS_AT_START = 64
+_LATE_NS = 1_000_000_000
+"""A record may wait this long for the writer and so land in the segment after its own."""
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,13 +136,19 @@ class Ring:
                 return
             start_ns = self._ring[self._open.name].start_raw_ns or 0
             for pin in list(self._pins.values()):
-                if pin.boot_id == self._boot_id and pin.from_raw_ns <= start_ns <= pin.to_raw_ns:
+                until_ns = pin.to_raw_ns + _LATE_NS
+                if pin.boot_id == self._boot_id and pin.from_raw_ns <= start_ns <= until_ns:
                     self._extend(pin, self._open.name)
 
-    def close_segment(self, raw_ns: int) -> None:
-        """The open segment will not grow any more."""
+    def close_segment(self, raw_ns: int, *, keep: bool = True) -> None:
+        """The open segment will not grow any more; without `keep` it holds nothing and goes."""
         with self._lock:
             if self._open is None:
+                return
+            if not keep and self._open.name not in self._pinned:
+                del self._ring[self._open.name]
+                shutil.rmtree(self._open.path, ignore_errors=True)
+                self._open = None
                 return
             known = self._ring[self._open.name]
             known.size, known.end_raw_ns = _size_of(self._open.path), raw_ns
@@ -152,17 +160,19 @@ class Ring:
         """Delete the oldest unpinned segments until quota and reserve hold; returns bytes freed.
 
         Args:
-            need_bytes: Bytes to free at least, whatever quota and reserve say.
+            need_bytes: Bytes to free at least, whatever quota and reserve say. The newest closed
+                segment is spared then: on a disk that others fill, what was recorded last stays.
         """
         freed = 0
         with self._lock:
             over = self.used_bytes - self._quota
             short = self._reserve - self._disk.free_bytes(self.folder)
             target = max(over, short, need_bytes)
-            for name in list(self._ring):
+            closed = [n for n in self._ring if self._open is None or n != self._open.name]
+            for name in closed[:-1] if need_bytes else closed:
                 if freed >= target:
                     break
-                if name not in self._pinned and (self._open is None or name != self._open.name):
+                if name not in self._pinned:
                     freed += self._ring.pop(name).size
                     shutil.rmtree(self.folder / RING / name, ignore_errors=True)
         return freed

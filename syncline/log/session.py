@@ -28,6 +28,9 @@ from syncline.topics import EVENTS, MAPPING, LogFile, topic_of
 FORMAT_VERSION = 1
 FLUSH_NS = NS_PER_S // 4
 _RETRY_NS = NS_PER_S // 2
+_LAST_TRIES = 3
+_OPENING_BYTES = 64 << 10
+"""What a new segment takes before its first message, and for its summary."""
 _CONFIRM_BYTES = 8 << 20
 _CHUNK_BYTES = 1 << 20
 _STEPS = (pb.CLOCK_EVENT_STEP, pb.CLOCK_EVENT_UNKNOWN_STEP)
@@ -93,6 +96,7 @@ class Session:
         self._mappings: dict[int, pb.MappingSegment] = {}
         self._latest: pb.MappingSegment | None = None
         self._jumped = False
+        self._holds = False
         self._retry_ns: int | None = None
         self._logged_ns: int | None = None
         self.error = ""
@@ -108,8 +112,14 @@ class Session:
         """Files that grow and want to be synced."""
         return [part.file for part in self._parts.values()]
 
-    def step(self, batch: list[Item], now_ns: int) -> None:
-        """Write a batch, then flush, rotate or begin anew as the clock and the disk say."""
+    def step(self, batch: list[Item], now_ns: int, *, flush: bool = False) -> None:
+        """Write a batch, then flush, rotate or begin anew as the clock and the disk say.
+
+        Args:
+            batch: Messages in order.
+            now_ns: Reading of the clock, CLOCK_MONOTONIC_RAW.
+            flush: Flush in any case.
+        """
         if self._retry_ns is not None:
             if now_ns < self._retry_ns:
                 self._keep(batch)
@@ -122,14 +132,15 @@ class Session:
             self._write(batch)
         else:
             self._keep(batch)
-        if now_ns - self._flush_ns >= FLUSH_NS or self._unconfirmed_bytes >= _CONFIRM_BYTES:
-            self.flush(now_ns)
+        due = now_ns - self._flush_ns >= FLUSH_NS or self._unconfirmed_bytes >= _CONFIRM_BYTES
+        if due or flush:
+            self._flush(now_ns)
         if self._failed():
             self._give_up(now_ns)
         elif self._jumped:
             self.rotate(now_ns)
 
-    def flush(self, now_ns: int) -> None:
+    def _flush(self, now_ns: int) -> None:
         """Close the open chunks, so that what was written needs no journal any more."""
         self._flush_ns = now_ns
         for part in self._parts.values():
@@ -139,6 +150,7 @@ class Session:
             return
         if self._tail is not None:
             self._tail.reset()
+        self._holds = self._holds or bool(self._unconfirmed)
         self._confirmed()
 
     def rotate(self, now_ns: int) -> None:
@@ -146,7 +158,7 @@ class Session:
         if self.segment is None:
             return
         self._jumped = False
-        self.flush(now_ns)
+        self._flush(now_ns)
         if self._failed():
             self._give_up(now_ns)
             return
@@ -163,10 +175,13 @@ class Session:
 
     def finish(self, now_ns: int) -> None:
         """Last call: finish the segment; what the disk never took is counted as lost."""
-        if self._retry_ns is not None:
-            self._retry_ns = None
-            self._restart(now_ns)
-        self.rotate(now_ns)
+        for _ in range(_LAST_TRIES):
+            if self._retry_ns is not None:
+                self._retry_ns = None
+                self._restart(now_ns)
+            self.rotate(now_ns)
+            if not self._unconfirmed:
+                break
         for item in self._unconfirmed:
             item.lane.lost += 1
         self._unconfirmed.clear()
@@ -280,7 +295,8 @@ class Session:
             self._tail_file.path.unlink(missing_ok=True)
         self._tail = self._tail_file = None
         self._mappings.clear()
-        self._ring.close_segment(now_ns)
+        self._ring.close_segment(now_ns, keep=self._holds)
+        self._holds = False
         self.segment = None
 
     def _failed(self) -> bool:
@@ -302,8 +318,8 @@ class Session:
         if self._logged_ns is None or now_ns - self._logged_ns >= NS_PER_S:
             self._logged_ns = now_ns
             _log.error("recording to %s failed: %s", self._ring.folder, text)
-        self._ring.make_room(need_bytes=1)
-        self._retry_ns = now_ns + _RETRY_NS
+        freed = self._ring.make_room(need_bytes=self._unconfirmed_bytes + _OPENING_BYTES)
+        self._retry_ns = now_ns if freed else now_ns + _RETRY_NS
 
     def _restart(self, now_ns: int) -> None:
         """Write again what the failed segment had not confirmed."""
@@ -313,7 +329,7 @@ class Session:
             self._keep(again)
             return
         self._write(again)
-        self.flush(now_ns)
+        self._flush(now_ns)
         if not self._failed():
             self.error = ""
 

@@ -1,0 +1,289 @@
+"""A disk that fills, fails or forgets."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from syncline.errors import QuotaError, StorageError
+from syncline.log.disk import Disk
+from syncline.log.folder import PINNED, RING, TAIL, list_segments
+from syncline.log.reader import LogReader
+from syncline.log.recorder import Recorder
+from syncline.log.recovery import repair_folder
+from syncline.log.schemas import image_message
+from syncline.timebase import ManualClock, OsClock
+
+from .helpers import SECOND_NS, START_NS, imu, read_all, record_drive
+
+
+class FullDisk(Disk):
+    """Takes `capacity` bytes in all, minus what lies in `folder`; writes short before it fails."""
+
+    def __init__(self, folder: Path, capacity: int) -> None:
+        self.folder, self.capacity, self.refused = folder, capacity, 0
+
+    def used(self) -> int:
+        return sum(p.stat().st_size for p in self.folder.rglob("*") if p.is_file())
+
+    def write_at(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+        grows = max(offset + len(data) - os.fstat(fd).st_size, 0)
+        if grows == 0:
+            return super().write_at(fd, data, offset)
+        room = self.capacity - self.used()
+        if room <= 0:
+            self.refused += 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write_at(fd, bytes(data)[: max(len(data) - (grows - room), 1)], offset)
+
+    def free_bytes(self, path: Path) -> int:
+        return 1 << 40
+
+
+def test_full_disk_frees_the_ring_and_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """link-6: error surfaced <= 1 s, <= 1 log line/s, resumes <= 5 s, old segments intact."""
+    clock = OsClock()
+    disk = FullDisk(tmp_path, 1_500_000)
+    start_ns = clock.raw_ns()
+    first_refused_ns = surfaced_ns = resumed_ns = 0
+    accepted = 0
+    with (
+        caplog.at_level(logging.ERROR),
+        Recorder(
+            tmp_path, clock=clock, device="d", segment_s=0.25, disk=disk, reserve_bytes=0
+        ) as recorder,
+    ):
+        while clock.raw_ns() - start_ns < 6 * SECOND_NS:
+            now = clock.raw_ns()
+            picture = image_message(now, "f", os.urandom(20_000), "jpeg")
+            accepted += recorder.write("/camera/f/image", picture, now)
+            accepted += recorder.write("/imu/a", imu(now), now)
+            stats = recorder.stats()
+            if disk.refused and not first_refused_ns:
+                first_refused_ns = now
+            if stats.error and not surfaced_ns:
+                surfaced_ns = now
+            if surfaced_ns and not stats.error and not resumed_ns:
+                resumed_ns = now
+            time.sleep(0.02)
+    stats = recorder.stats()
+    lines = [r for r in caplog.records if r.name == "syncline.log.session"]
+    assert disk.refused, "the disk never filled: the test shows nothing"
+    assert surfaced_ns - first_refused_ns <= SECOND_NS
+    assert 0 < resumed_ns - surfaced_ns <= 5 * SECOND_NS
+    assert stats.failures >= 2, "it fills again and again"
+    assert 1 <= len(lines) <= 7
+    assert "error logging message" not in capfd.readouterr().err
+    assert not stats.lost
+    segments = list_segments(tmp_path / RING)
+    assert segments[0].number > 1, "the ring freed nothing"
+    for segment in segments:
+        for path in segment.files:
+            read_all(path)
+    assert accepted == sum(stats.written.values()) - stats.written.get("/drops", 0)
+
+
+def test_nothing_is_lost_when_a_segment_is_given_up(tmp_path: Path) -> None:
+    """link-6: what the cut segment had not confirmed is in the next one, once and in order."""
+    disk = FullDisk(tmp_path, 1 << 40)
+    clock = ManualClock(START_NS)
+    with Recorder(tmp_path, clock=clock, device="d", disk=disk, reserve_bytes=0) as recorder:
+        for i in range(400):
+            recorder.write("/imu/a", imu(clock.raw_ns(), float(i)), clock.raw_ns())
+            picture = image_message(i, "f", bytes(3000), "jpeg")
+            recorder.write("/camera/f/image", picture, clock.raw_ns())
+            clock.advance(10_000_000)
+            if i == 200:
+                recorder.flush()
+                disk.capacity = disk.used() + 20_000
+            if i == 300:
+                disk.capacity = 1 << 40
+            if i % 10 == 0:
+                time.sleep(0.01)
+    stats = recorder.stats()
+    assert stats.failures >= 1
+    assert not stats.lost
+    with LogReader(tmp_path) as reader:
+        records = list(reader)
+        values = [reader.decode(r).accel_x_mps2 for r in records if r.topic == "/imu/a"]
+    pictures = [r.raw_ns for r in records if r.topic == "/camera/f/image"]
+    assert values == [float(i) for i in range(400)]
+    assert len(pictures) + stats.dropped.get("/camera/f/image", 0) == 400
+    assert pictures == sorted(set(pictures))
+
+
+def test_disk_that_stays_full_says_so_at_the_end(tmp_path: Path) -> None:
+    clock = ManualClock(START_NS)
+    disk = FullDisk(tmp_path, 1 << 40)
+    recorder = Recorder(tmp_path, clock=clock, device="d", disk=disk, reserve_bytes=0)
+    recorder.write("/imu/a", imu(1), 1)
+    recorder.flush()
+    disk.capacity = 0
+    recorder.write("/imu/a", imu(2), 2)
+    with pytest.raises(StorageError, match=r"No space left.*Free space"):
+        recorder.flush()
+    with pytest.raises(StorageError, match="1 messages were lost: No space left"):
+        recorder.close()
+    assert recorder.stats().lost == {"/imu/a": 1}
+    assert recorder.stats().written == {"/imu/a": 1}
+    recorder.close()
+
+
+class ForgetfulDisk(Disk):
+    """Keeps a copy of each file as it was at its last sync: what a power cut leaves."""
+
+    def __init__(self, target: Path, root: Path) -> None:
+        self.target, self.root = target, root
+        self.paths: dict[int, Path] = {}
+
+    def create(self, path: Path) -> int:
+        fd = super().create(path)
+        self.paths[fd] = path
+        return fd
+
+    def sync(self, fd: int) -> None:
+        copy = self.target / self.paths[fd].relative_to(self.root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        data = os.pread(fd, os.fstat(fd).st_size, 0)
+        super().sync(fd)
+        fresh = copy.with_suffix(".new")
+        fresh.write_bytes(data)
+        fresh.replace(copy)
+
+
+def test_power_cut_costs_at_most_a_second(tmp_path: Path) -> None:
+    """link-4: unsynced bytes are gone; what is left reaches to 1 s before the cut."""
+    live, after = tmp_path / "live", tmp_path / "after"
+    clock = OsClock()
+    rng = random.Random(3)
+    recorder = Recorder(live, clock=clock, device="d", segment_s=1, disk=ForgetfulDisk(after, live))
+    cuts: list[tuple[int, Path]] = []
+    start_ns = clock.raw_ns()
+    times = sorted(rng.uniform(1.2, 4.5) for _ in range(8))
+    while clock.raw_ns() - start_ns < 4.6 * SECOND_NS:
+        now = clock.raw_ns()
+        recorder.write("/imu/a", imu(now), now)
+        if len(cuts) % 2:
+            recorder.write("/camera/f/image", image_message(now, "f", bytes(20_000), "jpeg"), now)
+        if times and now - start_ns > times[0] * SECOND_NS:
+            times.pop(0)
+            cut = tmp_path / f"cut{len(cuts)}"
+            _copy(after, cut)
+            cuts.append((now, cut))
+        time.sleep(0.002)
+    recorder.close()
+    assert len(cuts) == 8
+    for cut_ns, folder in cuts:
+        repair_folder(folder)
+        records = read_all(folder)
+        newest = max(r.raw_ns for r in records if r.topic == "/imu/a")
+        assert cut_ns - newest <= 1.1 * SECOND_NS
+        times_ns = [r.raw_ns for r in records if r.topic == "/imu/a"]
+        gaps = [b - a for a, b in zip(times_ns, times_ns[1:], strict=False)]
+        assert max(gaps) < SECOND_NS // 2, "a hole in the middle"
+
+
+def _copy(source: Path, target: Path) -> None:
+    for path in sorted(source.rglob("*.mcap")):
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+
+
+def test_quota_deletes_the_oldest_and_spares_pins(tmp_path: Path) -> None:
+    clock = ManualClock(START_NS)
+    with Recorder(tmp_path, clock=clock, device="d", segment_s=1, quota_bytes=100_000) as recorder:
+        for i in range(200):
+            picture = image_message(i, "f", os.urandom(1500), "jpeg")
+            recorder.write("/camera/f/image", picture, clock.raw_ns())
+            clock.advance(100_000_000)
+            recorder.flush()
+            if i == 15:
+                recorder.pin(0.1, 0.1, "keep me")
+        assert recorder.stats().ring_bytes <= 100_000
+        pinned = [s.name for s in list_segments(tmp_path / PINNED)]
+        ring = list_segments(tmp_path / RING)
+        assert pinned
+        assert ring[-1].number == 20
+        assert [s.name for s in ring if s.number <= 8] == pinned
+        assert len(read_all(tmp_path)) > 40
+
+
+def test_pins_have_a_share_of_the_quota(tmp_path: Path) -> None:
+    clock = ManualClock(START_NS)
+    with Recorder(tmp_path, clock=clock, device="d", segment_s=1, quota_bytes=50_000) as recorder:
+        for i in range(60):
+            picture = image_message(i, "f", os.urandom(1500), "jpeg")
+            recorder.write("/camera/f/image", picture, clock.raw_ns())
+            clock.advance(100_000_000)
+            recorder.flush()
+        pin = recorder.pin(2.5, 0, "first")
+        with pytest.raises(QuotaError, match="their share is 25000"):
+            recorder.pin(1, 0, "second")
+        recorder.ring.unpin(pin.id)
+        assert list_segments(tmp_path / PINNED) == []
+        recorder.pin(1, 0, "second")
+
+
+def test_reserve_is_kept_free(tmp_path: Path) -> None:
+    class Nearly(Disk):
+        def free_bytes(self, path: Path) -> int:
+            return 1000
+
+    clock = ManualClock(START_NS)
+    with Recorder(
+        tmp_path, clock=clock, device="d", segment_s=1, disk=Nearly(), reserve_bytes=2000
+    ) as recorder:
+        for _ in range(50):
+            recorder.write("/imu/a", imu(clock.raw_ns()), clock.raw_ns())
+            clock.advance(100_000_000)
+            recorder.flush()
+    assert len(list_segments(tmp_path / RING)) <= 2
+
+
+def test_repair_reaches_the_pinned_copy(tmp_path: Path) -> None:
+    record_drive(tmp_path, 2.0, segment_s=10)
+    (segment,) = list_segments(tmp_path / RING)
+    pinned = tmp_path / PINNED / segment.name
+    pinned.mkdir()
+    whole = read_all(tmp_path)
+    for path in segment.files:
+        path.write_bytes(path.read_bytes()[:-400])
+        (pinned / path.name).hardlink_to(path)
+    (segment.path / TAIL).write_bytes(b"SYNTAIL1")
+    clock = ManualClock(60 * SECOND_NS)
+    with Recorder(tmp_path, clock=clock, device="d"):
+        pass
+    for path in segment.files:
+        assert path.stat().st_ino == (pinned / path.name).stat().st_ino
+    assert not (segment.path / TAIL).exists()
+    assert [r.raw_ns for r in read_all(pinned)] == [r.raw_ns for r in whole]
+
+
+def test_numbers_go_on_after_a_restart_and_pins_reach_back(tmp_path: Path) -> None:
+    clock = ManualClock(START_NS)
+    record_drive(tmp_path, 3.0, clock=clock)
+    before = list_segments(tmp_path / RING)
+    with Recorder(tmp_path, clock=clock, device="d", segment_s=1) as recorder:
+        recorder.write("/imu/a", imu(clock.raw_ns()), clock.raw_ns())
+        recorder.flush()
+        pin = recorder.pin(1.5, 0, "just after the start")
+    after = list_segments(tmp_path / RING)
+    assert [s.name for s in after[:-1]] == [s.name for s in before]
+    assert after[-1].number == before[-1].number + 1
+    assert pin.segments == tuple(s.name for s in after[-len(pin.segments) :])
+    assert 2 <= len(pin.segments) <= 4
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match="cannot record to"):
+        Recorder(tmp_path / "file" / "log", clock=ManualClock(), device="d")
