@@ -6,6 +6,7 @@ import heapq
 from bisect import bisect_left
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,20 @@ class _Part:
     wanted: Wanted
 
 
+@dataclass(eq=False)
+class _Held:
+    """What is left of a chunk that others overlap in time."""
+
+    part: _Part
+    records: list[Record]
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory; the records of an uncompressed chunk lie in the mapped file."""
+        chunk = self.part.chunk
+        return 0 if chunk.size == chunk.length else chunk.size
+
+
 class LogReader:
     """A recording: one MCAP file, or a folder of segments.
 
@@ -113,66 +128,70 @@ class LogReader:
         Raises:
             LogError: A chunk is damaged; the message names the file.
         """
-        pending: list[Record] = []
-        held: list[tuple[int, int]] = []
+        held: dict[int, _Held] = {}
         boot_id: str | None = None
-        for part, horizon_ns in self._parts():
+        for serial, part, horizon_ns in self._parts():
             if boot_id is not None and part.log.boot_id != boot_id:
-                yield from pending
-                pending, held = [], []
+                held = {}
             boot_id = part.log.boot_id
-            found, ordered = self._load(part)
-            if pending or not ordered:
-                found = sorted([*pending, *found], key=by_time)
-            cut = bisect_left(found, horizon_ns, key=by_time)
-            pending = found[cut:]
-            self._account(held, part, horizon_ns, len(pending))
-            yield from found[:cut]
-            del found
+            held[serial] = _Held(part, self._load(part))
+            yield from self._until(held, horizon_ns)
+            self._account(held, part)
             part.log.file.forget(part.chunk.offset, part.chunk.length)
 
-    def _load(self, part: _Part) -> tuple[list[Record], bool]:
+    @staticmethod
+    def _until(held: dict[int, _Held], horizon_ns: int) -> list[Record]:
+        """Take what is earlier than the horizon; equal times come in order of writing."""
+        heads: list[list[Record]] = []
+        for serial in sorted(held):
+            records = held[serial].records
+            cut = bisect_left(records, horizon_ns, key=by_time)
+            heads.append(records[:cut])
+            if cut == len(records):
+                del held[serial]
+            else:
+                held[serial].records = records[cut:]
+        if len(heads) == 1:
+            return heads[0]
+        return sorted(chain.from_iterable(heads), key=by_time)
+
+    def _load(self, part: _Part) -> list[Record]:
         chunk = part.chunk
         try:
             data = load_records(part.log.file.view, chunk, self._limits)
             found, ordered = read_messages(data, part.wanted, self._from, self._to)
-            early = min(found, key=by_time)[2] if found and not ordered else 0
-            if found and (found[0][2] if ordered else early) < chunk.start_ns:
+            if not ordered:
+                found.sort(key=by_time)
+            if found and found[0][2] < chunk.start_ns:
                 raise LogError(
                     f"chunk at byte {chunk.offset} holds messages before its start", remedy=REMEDY
                 )
         except LogError as error:
             name = part.log.file.path
             raise LogError(f"{name}: {error.message}", remedy=error.remedy) from None
-        return found, ordered
+        return found
 
-    def _account(
-        self, held: list[tuple[int, int]], part: _Part, horizon_ns: int, waiting: int
-    ) -> None:
+    def _account(self, held: dict[int, _Held], part: _Part) -> None:
         """Refuse a file whose chunks overlap so much that memory would not be bounded."""
-        chunk = part.chunk
-        size = 0 if chunk.size == chunk.length else chunk.size
-        held.append((chunk.end_ns, size))
-        held[:] = [h for h in held if h[0] >= horizon_ns] if waiting else []
-        total = sum(size for _, size in held) + waiting * _RECORD_BYTES
+        total = sum(h.size + len(h.records) * _RECORD_BYTES for h in held.values())
         if total > self._limits.held:
             raise LogError(
                 f"{part.log.file.path}: chunks that overlap in time hold {total} bytes, "
                 f"limit {self._limits.held}"
             )
 
-    def _parts(self) -> Iterator[tuple[_Part, int]]:
+    def _parts(self) -> Iterator[tuple[int, _Part, int]]:
         """Chunks in order of start, each with the instant before which nothing more can come."""
-        last: _Part | None = None
-        for part in self._ordered():
+        last: tuple[int, _Part] | None = None
+        for serial, part in self._ordered():
             if last is not None:
-                same = part.log.boot_id == last.log.boot_id
-                yield last, part.chunk.start_ns if same else MAX_NS
-            last = part
+                same = part.log.boot_id == last[1].log.boot_id
+                yield *last, part.chunk.start_ns if same else MAX_NS
+            last = (serial, part)
         if last is not None:
-            yield last, MAX_NS
+            yield *last, MAX_NS
 
-    def _ordered(self) -> Iterator[_Part]:
+    def _ordered(self) -> Iterator[tuple[int, _Part]]:
         """Merge the chunks of each segment with those of the next one."""
         heap: list[tuple[int, int, int, int, _Part]] = []
         left: dict[int, int] = {}
@@ -190,11 +209,11 @@ class LogReader:
                 ahead += 1
             if not heap:
                 return
-            *_, number, part = heapq.heappop(heap)
+            *_, found, number, part = heapq.heappop(heap)
             left[number] -= 1
             if not left[number]:
                 del left[number]
-            yield part
+            yield found, part
 
     def _group_parts(self, number: int) -> Iterator[_Part]:
         logs = self._first if number == 0 and self._first else self._open(number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from syncline.log.lanes import Item, LaneQueue, open_lane
 from syncline.log.mapping import mapping_to_message
 from syncline.log.reader import LogFile, LogReader
 from syncline.log.recorder import Recorder
+from syncline.log.ring import read_pin
 from syncline.log.schemas import (
     annotations_message,
     image_message,
@@ -242,18 +242,18 @@ def test_pins_link_and_share(tmp_path: Path) -> None:
     pinned = list_segments(tmp_path / "pinned")
     assert {p.stat().st_ino for s in pinned for p in s.files} <= files_before, "bytes were copied"
     assert len(pinned) == len({s.name for s in pinned})
-    saved = json.loads((tmp_path / "pins" / "00000001.json").read_text())
+    saved = read_pin(tmp_path / "pins" / "00000001.json")
     spans = {}
     for segment in pinned:
         times = [r.raw_ns for r in read_all(segment.path)]
         spans[segment.name] = (min(times), max(times))
-    for pin in (saved, {"segments": last.segments, "raw_ns": last.raw_ns}):
-        start = min(spans[name][0] for name in pin["segments"])
-        end = max(spans[name][1] for name in pin["segments"])
+    for pin in (saved, last):
+        start = min(spans[name][0] for name in pin.segments)
+        end = max(spans[name][1] for name in pin.segments)
         slack = 2 * SECOND_NS + 1_600_000_000
-        assert pin["raw_ns"] - 10 * SECOND_NS - slack <= start <= pin["raw_ns"] - 10 * SECOND_NS
-        assert pin["raw_ns"] + 5 * SECOND_NS - 100_000_000 <= end
-        assert end <= pin["raw_ns"] + 5 * SECOND_NS + slack
+        assert pin.raw_ns - 10 * SECOND_NS - slack <= start <= pin.raw_ns - 10 * SECOND_NS
+        assert pin.raw_ns + 5 * SECOND_NS - 100_000_000 <= end
+        assert end <= pin.raw_ns + 5 * SECOND_NS + slack
 
 
 def test_metadata_tells_what_was_dropped(tmp_path: Path) -> None:
