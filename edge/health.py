@@ -150,6 +150,7 @@ class Health:
         counters: Events since the start: swaps, refusals, restarts.
         rss_bytes: Resident memory of the process.
         temperature_c: Hottest thermal zone; NaN when there is none.
+        failure: Why the runner gave up and must be restarted; empty while it works.
     """
 
     boot_id: str
@@ -158,10 +159,13 @@ class Health:
     counters: Mapping[str, int]
     rss_bytes: int
     temperature_c: float
+    failure: str = ""
 
     @property
     def state(self) -> str:
-        """The worst state of any slot."""
+        """`failed`, else the worst state of any slot: `starting`, `degraded`, `ok`."""
+        if self.failure:
+            return "failed"
         states = {slot.state for slot in self.slots}
         return next((s for s in ("starting", "degraded") if s in states), "ok")
 
@@ -172,7 +176,11 @@ class Health:
             boot_id=self.boot_id,
             raw_ns=self.raw_ns,
             state=self.state,
-            detail="; ".join(f"{s.slot}: {s.detail}" for s in self.slots if s.detail),
+            detail="; ".join(
+                filter(
+                    None, [self.failure, *(f"{s.slot}: {s.detail}" for s in self.slots if s.detail)]
+                )
+            ),
             model_name=first.model_name,
             model_version=first.model_version,
             model_sha256=first.model_digest,

@@ -1,0 +1,230 @@
+"""The models that serve: loading, proof, replacement, rollback, and the books of each slot."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from syncline.edge.engine import Engine
+from syncline.edge.health import Health, rss_bytes, temperature_c
+from syncline.edge.job import Drop, Result
+from syncline.edge.model.bundle import Bundle
+from syncline.edge.slot import ModelSlot, SlotState
+from syncline.edge.swap import SwapEvent, SwapPolicy, load_successor, yield_to_serving
+from syncline.errors import ModelError, UsageError
+from syncline.timebase import RawClock
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callbacks:
+    """Whom the runner tells. They are called in its threads and must return soon.
+
+    Attributes:
+        on_result: Every result, in order per camera and slot.
+        on_drop: Every frame that was not processed.
+        on_event: What happens to models.
+        on_shadow: (primary result, shadow result) of the same frame.
+    """
+
+    on_result: Callable[[Result], None] = lambda _: None
+    on_drop: Callable[[Drop], None] = lambda _: None
+    on_event: Callable[[SwapEvent], None] = lambda _: None
+    on_shadow: Callable[[Result, Result], None] = lambda _, __: None
+
+
+class Serving:
+    """The slots of a runner and the engines in them.
+
+    Args:
+        models: The slots; the first is the main one.
+        clock: Raw time.
+        callbacks: Whom to tell.
+        policy: What a new model must be to take over.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[ModelSlot],
+        clock: RawClock,
+        callbacks: Callbacks,
+        policy: SwapPolicy,
+    ) -> None:
+        _check_slots(models)
+        self.slots = {spec.name: SlotState(spec) for spec in models}
+        self.lock = threading.Lock()
+        self.counters: Counter[str] = Counter()
+        self.failure = ""
+        self._clock = clock
+        self._tell = callbacks
+        self._policy = policy
+        self._swapping = threading.Lock()
+
+    def load(self) -> None:
+        """Load and prove every model that is not loaded yet.
+
+        Raises:
+            ModelError: A model must not run.
+        """
+        for state in self.slots.values():
+            if state.engine is None:
+                state.install(Engine.load(state.spec.bundle, state.spec.backend))
+                self._event(state, "loaded")
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every model is loaded and proven."""
+        return all(state.engine is not None for state in self.slots.values())
+
+    def state(self, slot: str | None) -> SlotState:
+        """A slot by name; None = the first.
+
+        Raises:
+            UsageError: There is no such slot.
+        """
+        if slot is None:
+            return next(iter(self.slots.values()))
+        try:
+            return self.slots[slot]
+        except KeyError:
+            raise UsageError(
+                f"there is no model slot {slot!r}", remedy=f"Use one of {', '.join(self.slots)}"
+            ) from None
+
+    def engine(self, state: SlotState) -> Engine:
+        """The engine that serves a slot; loads the models at the first call."""
+        if state.engine is None:
+            self.load()
+        assert state.engine is not None, "load() fills every slot or raises"
+        return state.engine
+
+    def swap(self, candidate: Bundle | Path, slot: str | None) -> SwapEvent:
+        """See `Runner.swap`."""
+        state = self.state(slot)
+        with self._swapping:
+            return self._replace(state, candidate, self._policy, "swapped")
+
+    def swap_in_background(self, candidate: Bundle | Path, slot: str | None) -> Future[SwapEvent]:
+        """See `Runner.swap_in_background`."""
+        state = self.state(slot)
+        done: Future[SwapEvent] = Future()
+
+        def work() -> None:
+            yield_to_serving(state.spec.backend)
+            try:
+                done.set_result(self.swap(candidate, state.spec.name))
+            except BaseException as error:  # noqa: BLE001 - handed to whoever asks the future
+                done.set_exception(error)
+
+        threading.Thread(target=work, name="edge-swap", daemon=True).start()
+        return done
+
+    def rollback(self, slot: str | None) -> SwapEvent:
+        """See `Runner.rollback`."""
+        state = self.state(slot)
+        with self._swapping:
+            if state.previous is None:
+                raise UsageError(f"slot {state.spec.name!r} has served no other model")
+            policy = SwapPolicy(
+                trusted_keys=self._policy.trusted_keys,
+                min_security_version=self._policy.min_security_version,
+                allow_other_labels=True,
+                allow_other_input=True,
+            )
+            return self._replace(state, state.previous, policy, "rolled-back")
+
+    def reload(self, slot: str) -> None:
+        """Load the same bundle anew: a hung run may have left its session broken."""
+        state = self.slots[slot]
+        bundle = self.engine(state).bundle
+        try:
+            engine = Engine.load(bundle, state.spec.backend)
+        except ModelError:
+            _log.exception("slot %s: its model cannot be loaded anew; the old one stays", slot)
+            self.counters["reload-failed"] += 1
+            return
+        with self.lock:
+            if self.engine(state).bundle is bundle:
+                state.install(engine)
+        self._event(state, "reloaded")
+
+    def health(self) -> Health:
+        """See `Runner.health`."""
+        with self.lock:
+            slots = [state.health() for state in self.slots.values()]
+            counters = dict(self.counters)
+        return Health(
+            boot_id=self._clock.boot_id,
+            raw_ns=self._clock.raw_ns(),
+            slots=slots,
+            counters=counters,
+            rss_bytes=rss_bytes(),
+            temperature_c=temperature_c(),
+            failure=self.failure,
+        )
+
+    def _replace(
+        self, state: SlotState, candidate: Bundle | Path, policy: SwapPolicy, action: str
+    ) -> SwapEvent:
+        serving = self.engine(state).bundle.manifest
+        try:
+            engine = load_successor(candidate, serving, policy, state.spec.backend)
+        except ModelError as error:
+            with self.lock:
+                self.counters["swap-refused"] += 1
+                self.counters[f"swap-refused.{type(error).__name__}"] += 1
+            self._refusal(state, candidate, error)
+            raise
+        with self.lock:
+            state.install(engine)
+            self.counters[action] += 1
+        return self._event(state, action)
+
+    def _refusal(self, state: SlotState, candidate: Bundle | Path, error: ModelError) -> None:
+        bundle = candidate if isinstance(candidate, Bundle) else None
+        _log.error("slot %s: new model refused, the old one stays: %s", state.spec.name, error)
+        self._tell.on_event(
+            SwapEvent(
+                self._clock.raw_ns(),
+                state.spec.name,
+                "refused",
+                bundle.manifest.name if bundle else str(candidate),
+                bundle.manifest.version if bundle else "",
+                bundle.digest if bundle else "",
+                str(error),
+            )
+        )
+
+    def _event(self, state: SlotState, action: str) -> SwapEvent:
+        bundle = self.engine(state).bundle
+        manifest = bundle.manifest
+        event = SwapEvent(
+            self._clock.raw_ns(),
+            state.spec.name,
+            action,
+            manifest.name,
+            manifest.version,
+            bundle.digest,
+        )
+        self._tell.on_event(event)
+        return event
+
+
+def _check_slots(models: Sequence[ModelSlot]) -> None:
+    names = [spec.name for spec in models]
+    primary = {spec.name for spec in models if not spec.shadow_of}
+    if not primary:
+        raise UsageError("the runner has no primary model", remedy="Give at least one slot")
+    if len(set(names)) != len(names):
+        raise UsageError(f"two model slots share a name: {', '.join(names)}")
+    for spec in models:
+        if spec.shadow_of and spec.shadow_of not in primary:
+            raise UsageError(
+                f"slot {spec.name!r} shadows {spec.shadow_of!r}, which is no primary slot"
+            )

@@ -1,0 +1,72 @@
+"""What the runner's tests share: a recorder of everything it tells, and frames on the real clock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncline.edge.job import Drop, DropReason, Frame, Result
+from syncline.edge.runner import Callbacks
+from syncline.edge.swap import SwapEvent
+from syncline.timebase import OsClock
+
+from . import tiny
+
+CLOCK = OsClock()
+MS = 1_000_000
+
+
+@dataclass
+class Told:
+    """Everything that a runner said, in order."""
+
+    results: list[Result] = field(default_factory=list)
+    drops: list[Drop] = field(default_factory=list)
+    events: list[SwapEvent] = field(default_factory=list)
+    shadows: list[tuple[Result, Result]] = field(default_factory=list)
+    arrived_ns: list[int] = field(default_factory=list)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def callbacks(self) -> Callbacks:
+        def add(target: list) -> Callable[..., None]:
+            def put(*values: object) -> None:
+                with self.changed:
+                    target.append(values[0] if len(values) == 1 else values)
+                    if target is self.results:
+                        self.arrived_ns.append(CLOCK.raw_ns())
+                    self.changed.notify_all()
+
+            return put
+
+        return Callbacks(
+            on_result=add(self.results),
+            on_drop=add(self.drops),
+            on_event=add(self.events),
+            on_shadow=add(self.shadows),
+        )
+
+    def wait(self, done: Callable[[], bool], timeout_s: float = 20.0) -> None:
+        with self.changed:
+            assert self.changed.wait_for(done, timeout_s), (len(self.results), self.drops[-3:])
+
+    def dropped(self, reason: DropReason) -> list[int]:
+        return [drop.index for drop in self.drops if drop.reason is reason]
+
+
+def frame(
+    index: int, camera: str = "front", bgr: NDArray[np.uint8] | None = None, age_ns: int = 0
+) -> Frame:
+    """A frame that arrives now (or did `age_ns` ago)."""
+    pixels = tiny.frame(index) if bgr is None else bgr
+    return Frame(camera, index, pixels, None, CLOCK.raw_ns() - age_ns)
+
+
+def bright(index: int, level: int, camera: str = "front", age_ns: int = 0) -> Frame:
+    """A frame of one grey level: with `tiny.slow`, the level sets how long the run takes."""
+    pixels = np.full((tiny.HEIGHT, tiny.WIDTH, 3), level, np.uint8)
+    pixels[0, 0] = level, index % 256 * level // 255, level
+    return Frame(camera, index, pixels, None, CLOCK.raw_ns() - age_ns)
