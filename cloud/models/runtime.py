@@ -25,6 +25,7 @@ from syncline.errors import ModelError
 Array = NDArray[np.generic]
 
 RUNTIME = f"onnxruntime {ort.__version__}"
+CPU = "CPUExecutionProvider"
 _NEWEST_TO_TRY = 40
 _FATAL_ONLY = 4
 ort.set_default_logger_severity(_FATAL_ONLY)  # sessions that the quantiser makes, too
@@ -59,7 +60,7 @@ class GraphSession:
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(data, options, providers=[CPU])
         except Exception as error:
             raise ModelError(
                 f"{RUNTIME} refuses the model: {first_line(error)}",
@@ -144,3 +145,28 @@ def _loads(opset: int, ir_version: int) -> bool:
 def available_providers() -> Sequence[str]:
     """Execution providers of the installed runtime."""
     return list(ort.get_available_providers())
+
+
+def left_to_cpu(data: bytes, provider: str) -> dict[str, int]:
+    """Operators that a provider of this machine leaves to the CPU, with how many nodes of each.
+
+    The runtime itself is asked: printed tables age, and hold for other versions.
+
+    Raises:
+        ModelError: The runtime refuses the model with this provider.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    providers = list(dict.fromkeys((provider, CPU)))
+    try:
+        session = ort.InferenceSession(data, options, providers=providers)
+        parts = session.get_provider_graph_assignment_info()
+    except Exception as error:
+        raise ModelError(f"{provider} refuses the model: {first_line(error)}") from error
+    counts: dict[str, int] = {}
+    for part in parts:
+        if part.ep_name == CPU and provider != CPU:
+            for node in part.get_nodes():
+                counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    return counts

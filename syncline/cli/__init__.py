@@ -31,10 +31,9 @@ _COMMANDS: dict[tuple[str, str], tuple[str, str]] = {
     ("keys", "list"): ("syncline.cli.keys:list_keys", "Show the enrolled devices."),
     ("", "replay"): ("syncline.cli.replay:replay", "Run a model over a recording."),
     ("model", "import"): ("syncline.cli.model_import:import_", "Bring a foreign ONNX model in."),
-    ("model", "quantize"): (
-        "syncline.cli.model_quantize:quantize",
-        "Quantise for a target; gated.",
-    ),
+    ("model", "check"): ("syncline.cli.model_check:check", "Examine a model; say what to do."),
+    ("model", "bench"): ("syncline.cli.model_bench:bench", "CPU time of models, side by side."),
+    ("model", "quantize"): ("syncline.cli.model_quantize:quantize", "Quantise, behind a gate."),
 }
 
 
