@@ -30,6 +30,9 @@ class EstimatorSettings:
         path_wander: Random walk of the shortest delay, share of the round trip per sqrt(1000 s).
         stamp_ns: Least one-sigma noise of local stamps.
         drift_limit_ppb: Oscillator limit: how far the rate may leave its estimate (hard bound).
+        proof_drift_ppb: The same while sources are heard, for carrying proofs forward.
+        thermal_rate: Rate change by temperature, 1/s, that the statistical bound allows for.
+        thermal_s: For how long.
         gnss_sigma_ns: Noise of one GNSS sample that states none.
         gnss_bias_ns: One sigma of GNSS's own constant error.
         gnss_trust_ns: Hard bound of a GNSS sample: the drag that may pass before it is found.
@@ -43,6 +46,9 @@ class EstimatorSettings:
         young_s: Age until then, s.
         drag_limit: Rate step of a one-way source that is still believed.
         drag_wander: Greatest wander that may excuse a one-way source's rate step.
+        gate_rate: Oscillator rate error that the gate forgives since the newest row.
+        record_s: Length of a steady rate record before it may accuse a source.
+        trust_ratio: Refused sources outweigh the own clock after this many times its own record.
         rate_step_limit: Rate step of the oscillator within the horizon that is still believed.
         rate_step_horizon_s: That horizon.
         reboot_rate_sigma: Change of rate over a reboot, one sigma.
@@ -62,25 +68,31 @@ class EstimatorSettings:
     white_fm: float = 1e-10
     rate_sigma: float = 50e-6
     asymmetry: float = 0.07
-    min_one_way: float = 0.08
+    min_one_way: float = 0.1
     delay_weight: float = 4.0
     delay_memory: float = 300.0
     path_wander: float = 3e-4
     stamp_ns: float = 200.0
     drift_limit_ppb: float = 1000.0
+    proof_drift_ppb: float = 500.0
+    thermal_rate: float = 3e-10
+    thermal_s: float = 1000.0
     gnss_sigma_ns: float = 250.0
     gnss_bias_ns: float = 50.0
     gnss_trust_ns: float = 20_000.0
     coverage_z: float = 3.29
     stat_floor_ns: float = 200.0
     gate_sigma: float = 6.0
-    gate_share: float = 0.03
+    gate_share: float = 0.1
     gate_floor_s: float = 10e-6
     gate_wander: float = 5e-8
     young_count: int = 16
     young_s: float = 300.0
     drag_limit: float = 1.5e-7
     drag_wander: float = 2e-8
+    gate_rate: float = 2e-6
+    record_s: float = 1200.0
+    trust_ratio: float = 3.0
     rate_step_limit: float = 3e-6
     rate_step_horizon_s: float = 1800.0
     reboot_rate_sigma: float = 1e-7

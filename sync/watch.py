@@ -68,6 +68,11 @@ class Watch:
         """Name of the present path's line in the window."""
         return f"{self.name}#{self.epoch}" if self.epoch else self.name
 
+    @property
+    def patience_s(self) -> float:
+        """Silence after which the source counts as gone."""
+        return max(5.0 if self.track is not None else 80.0, 4.0 * self.interval_s)
+
     def heard(self, t: float) -> None:
         """Note a measurement's time."""
         if self.last_t > -1e17:
