@@ -1,10 +1,11 @@
-"""What the runner's tests share: a recorder of everything it tells, and frames on the real clock."""
+"""What the runner's tests share: a recorder of all it tells, and frames on the real clock."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ class Told:
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def callbacks(self) -> Callbacks:
-        def add(target: list) -> Callable[..., None]:
+        def add(target: list[Any]) -> Callable[..., None]:
             def put(*values: object) -> None:
                 with self.changed:
                     target.append(values[0] if len(values) == 1 else values)

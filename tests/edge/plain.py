@@ -1,4 +1,4 @@
-"""Plain onnxruntime scripts, written the way each model's own demo is: what ours is held against."""
+"""Plain onnxruntime scripts, each written as the model's own demo: ours is held against them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
+Floats = NDArray[np.float64]
 Detections = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
 
 
@@ -24,7 +25,7 @@ def session(path: Path) -> ort.InferenceSession:
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def nms(boxes: NDArray, scores: NDArray, classes: NDArray, iou: float) -> Detections:
+def nms(boxes: Floats, scores: Floats, classes: NDArray[np.int64], iou: float) -> Detections:
     """The textbook loop, per class, best first."""
     kept: list[int] = []
     for index in np.argsort(-scores, kind="stable"):
@@ -33,17 +34,18 @@ def nms(boxes: NDArray, scores: NDArray, classes: NDArray, iou: float) -> Detect
     return boxes[kept], scores[kept], classes[kept]
 
 
-def _iou(a: NDArray, b: NDArray) -> float:
+def _iou(a: Floats, b: Floats) -> float:
     x0, y0 = max(a[0], b[0]), max(a[1], b[1])
     x1, y1 = min(a[2], b[2]), min(a[3], b[3])
     inter = max(x1 - x0, 0.0) * max(y1 - y0, 0.0)
     union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter
-    return inter / union if union > 0 else 0.0
+    return float(inter / union) if union > 0 else 0.0
 
 
-def _clip(boxes: NDArray, image: Image) -> NDArray:
+def _clip(boxes: Floats, image: Image) -> Floats:
     h, w = image.shape[:2]
-    return np.clip(boxes, 0, [w, h, w, h])
+    clipped: Floats = np.clip(boxes, 0, [w, h, w, h])
+    return clipped
 
 
 def yolox(model: ort.InferenceSession, image: Image, threshold: float, iou: float) -> Detections:

@@ -105,4 +105,4 @@ def _images(folder: Path) -> list[NDArray[np.uint8]]:
 def video(shared: Path, name: str = "solidWhiteRight.mp4") -> Iterator[NDArray[np.uint8]]:
     with av.open(str(shared / "video" / name)) as container:
         for frame in container.decode(video=0):
-            yield frame.to_ndarray(format="bgr24")
+            yield np.asarray(frame.to_ndarray(format="bgr24"), dtype=np.uint8)

@@ -134,7 +134,8 @@ def _numpy_nms(boxes: Boxes, iou: float) -> int:
 
 
 def corners(boxes: Boxes) -> list[list[float]]:
-    return boxes.xyxy_px.round(3).tolist()
+    rounded: list[list[float]] = boxes.xyxy_px.round(3).tolist()
+    return rounded
 
 
 def test_yolov5_rows() -> None:
@@ -247,8 +248,8 @@ def test_edge_19_shapes_and_classes_are_held_against_the_manifest(
     kind: str, task: str, good: list[tuple[int, ...]], bad: list[tuple[int, ...]]
 ) -> None:
     """edge-19: another number of classes or another shape: refused, with the reason."""
-    strides = {"strides": (8, 16, 32)} if kind == "yolox" else {}
-    decode: Decoder = decoder_for(make(kind, task, **strides))
+    strides = (8, 16, 32) if kind == "yolox" else ()
+    decode: Decoder = decoder_for(make(kind, task, strides=strides))
     decode.check(good)
     with pytest.raises(ManifestError, match=r"labels|must be|cells|axes"):
         decode.check(bad)

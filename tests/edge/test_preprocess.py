@@ -16,7 +16,7 @@ from . import tiny
 
 MEAN, STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
 SPECS = [
-    InputSpec(name="x", width=64, height=40, **kind)  # type: ignore[arg-type]
+    InputSpec(name="x", width=64, height=40, **kind)
     for resize in ("stretch", "letterbox-topleft", "letterbox-center")
     for layout in ("NCHW", "NHWC")
     for color in ("BGR", "RGB")

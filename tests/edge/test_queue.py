@@ -160,7 +160,7 @@ def test_whatever_a_shadow_lane_loses_is_shed() -> None:
     assert [(f.index, r) for f, r in one.offer(frame(1))] == [(0, DropReason.SHED)]
 
 
-OPS = st.lists(st.tuples(st.sampled_from("offer take done tick".split()), st.integers(0, 2)))
+OPS = st.lists(st.tuples(st.sampled_from(["offer", "take", "done", "tick"]), st.integers(0, 2)))
 
 
 @given(OPS, st.sampled_from(list(QueuePolicy)), st.integers(1, 40))

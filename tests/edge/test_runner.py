@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from syncline.edge.job import DropReason, Frame
 from syncline.edge.queue import QueuePolicy
@@ -94,7 +97,7 @@ def test_process_all_gives_the_same_with_and_without_prefetch(
     decoded: list[str] = []
 
     def lazy(index: int) -> Frame:
-        def decode() -> np.ndarray:
+        def decode() -> NDArray[np.uint8]:
             decoded.append(threading.current_thread().name)
             return tiny.frame(index)
 
@@ -112,7 +115,7 @@ def test_process_all_gives_the_same_with_and_without_prefetch(
 
 
 def test_prefetch_hands_an_error_of_the_source_over_in_its_place(segmenter: ModelSlot) -> None:
-    def source():
+    def source() -> Iterator[Frame]:
         yield frame(0)
         raise OSError("the camera is gone")
 
@@ -122,7 +125,7 @@ def test_prefetch_hands_an_error_of_the_source_over_in_its_place(segmenter: Mode
         next(results)
 
 
-BAD = {
+BAD: dict[str, NDArray[Any]] = {
     "float": np.zeros((8, 8, 3), np.float32),
     "grey": np.zeros((8, 8), np.uint8),
     "empty": np.zeros((0, 0, 3), np.uint8),
@@ -131,7 +134,7 @@ BAD = {
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 def test_edge_20_bad_frame_is_an_error_result_and_the_next_is_good(
-    segmenter: ModelSlot, bad: np.ndarray
+    segmenter: ModelSlot, bad: NDArray[Any]
 ) -> None:
     """edge-20: wrong shape or type: error result and counter; next frame good."""
     runner = Runner([segmenter], clock=CLOCK)
@@ -152,7 +155,7 @@ def test_edge_20_bad_frame_live(segmenter: ModelSlot) -> None:
     runner = Runner([slot], clock=CLOCK, callbacks=told.callbacks())
     runner.start()
 
-    def broken() -> np.ndarray:
+    def broken() -> NDArray[np.uint8]:
         raise ValueError("not a JPEG")
 
     runner.submit(Frame("front", 0, np.zeros((4, 4), np.uint8), None, CLOCK.raw_ns()))
@@ -207,8 +210,8 @@ def test_edge_27_run_past_its_deadline_is_ended_and_the_next_frame_is_good(
 def test_edge_28_a_step_of_the_wall_clock_misses_no_deadline(
     segmenter: ModelSlot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """edge-28: the wall clock jumps by an hour, both ways, between frames: no deadline is missed."""
-    real_time, real_ns = time.time, time.time_ns
+    """edge-28: the wall clock jumps by an hour between frames, both ways: no deadline missed."""
+    real_time, real_ns = time.time, time.time_ns  # noqa: TID251 - stepped here on purpose
     told = Told()
     slot = dataclasses.replace(segmenter, deadline_ns=20_000 * MS, policy=QueuePolicy.BLOCK)
     runner = Runner([slot], clock=CLOCK, callbacks=told.callbacks())
@@ -229,11 +232,11 @@ def hung_engine(runner: Runner, release: threading.Event, monkeypatch: pytest.Mo
 
     original, hung = Backend.run, threading.Event()
 
-    def run(self: Backend, tensor: np.ndarray, stop: object = None) -> list:
+    def run(self: Backend, tensor: NDArray[Any], stop: Any = None) -> list[NDArray[Any]]:
         if not hung.is_set() and tensor.flat[0] == 66.0:
             hung.set()
             release.wait(30)
-        return original(self, tensor, stop)  # type: ignore[arg-type]
+        return original(self, tensor, stop)
 
     monkeypatch.setattr(Backend, "run", run)
 
@@ -341,8 +344,8 @@ def test_slots_that_contradict_each_other(segmenter: ModelSlot) -> None:
         Runner([], clock=CLOCK)
     with pytest.raises(UsageError, match="share a name"):
         Runner([segmenter, segmenter], clock=CLOCK)
+    shadow = dataclasses.replace(segmenter, name="s", shadow_of="nobody")
     with pytest.raises(UsageError, match="no primary slot"):
-        shadow = dataclasses.replace(segmenter, name="s", shadow_of="nobody")
         Runner([segmenter, shadow], clock=CLOCK)
     with pytest.raises(UsageError, match="max_rate_hz"):
         dataclasses.replace(segmenter, max_rate_hz=0)

@@ -19,7 +19,7 @@ CLASSES = 3
 
 
 def onnx_bytes(
-    nodes: Sequence[object],
+    nodes: Sequence[onnx.NodeProto],
     inputs: Sequence[tuple[str, int, Sequence[int | str]]],
     outputs: Sequence[tuple[str, int, Sequence[int | str] | None]],
     weights: Mapping[str, NDArray[np.generic]],
@@ -118,10 +118,10 @@ def slow(rounds: int = 2000, side: int = 512) -> bytes:
         "w": np.full((side, side), 1.0 / side, np.float32),
         "m0": np.ones((side, side), np.float32),
         "keep": np.asarray(True),
-        "per_unit": np.float32(rounds / 255.0),
-        "zero": np.float32(0.0),
-        "lo": np.float32(-1.0),
-        "hi": np.float32(1.0),
+        "per_unit": np.asarray(rounds / 255.0, np.float32),
+        "zero": np.asarray(0.0, np.float32),
+        "lo": np.asarray(-1.0, np.float32),
+        "hi": np.asarray(1.0, np.float32),
     }
     given = ("x", TensorProto.FLOAT, [1, 3, HEIGHT, WIDTH])
     return onnx_bytes(nodes, [given], [("scores", TensorProto.FLOAT, [1, 3])], weights)
