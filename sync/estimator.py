@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from syncline.sync.core import NORMAL_KINDS, Core
 from syncline.sync.events import Adjust, Event, StateChange, Verdict
 from syncline.sync.learned import LearnedOscillator
 from syncline.sync.measurement import UNUSABLE, Flag, Measurement
+from syncline.sync.selection import NORMAL_KINDS, Selection
 from syncline.sync.settings import EstimatorSettings
 from syncline.sync.watch import Watch
 from syncline.sync.window import Line
@@ -55,7 +55,7 @@ class TimeEstimator:
     ) -> None:
         self.boot_id = boot_id
         self.settings = settings or EstimatorSettings()
-        self.core = Core(self.settings, learned)
+        self.core = Selection(self.settings, learned)
         self._started = False
         self._state = TimeState.COLD
         self._segment: MappingSegment | None = None
@@ -188,7 +188,7 @@ class TimeEstimator:
     def restore(self, learned: LearnedOscillator) -> None:
         """Take a stored oscillator; ignored after the first measurement."""
         if not self._started:
-            self.core = Core(self.settings, learned)
+            self.core = Selection(self.settings, learned)
 
     # -- state and segments ---------------------------------------------------------------------------
 

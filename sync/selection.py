@@ -1,0 +1,336 @@
+"""Selection: judge each measurement, feed the window, keep verdicts and proofs.
+
+See estimator.py for the outer face. Everything here works in seconds since the first measurement.
+"""
+
+from __future__ import annotations
+
+import math
+
+from syncline.sync.drag import DragWatch, Memory
+from syncline.sync.events import Event, SourceVerdict, Step, Verdict
+from syncline.sync.gate import Edges, Finding, against_path, against_proof
+from syncline.sync.hard import HardInterval
+from syncline.sync.learned import LearnedOscillator
+from syncline.sync.measurement import Measurement, SourceKind
+from syncline.sync.settings import EstimatorSettings
+from syncline.sync.track import Block, Track
+from syncline.sync.watch import Refused, Watch, agree
+from syncline.sync.window import Line, Window
+from syncline.timebase import NS_PER_S, Clock
+
+NORMAL_KINDS = (SourceKind.GNSS, SourceKind.PPS, SourceKind.CHRONY, SourceKind.LOGGER)
+
+
+class Selection:
+    """State of the estimator between measurements.
+
+    Args:
+        settings: Gates and priors.
+        learned: Stored oscillator, if any.
+    """
+
+    def __init__(self, settings: EstimatorSettings, learned: LearnedOscillator | None) -> None:
+        self.settings = settings
+        self.learned = learned
+        self.raw0_ns = self.utc0_ns = 0
+        self.window = self.fresh_window()
+        self.hard = HardInterval()
+        self.drags = DragWatch(settings)
+        self.watches: dict[str, Watch] = {}
+        self.now = 0.0
+        self.born = 0.0
+        self.accepted = 0
+        self.last_accept = -1e18
+        self.events: list[Event] = []
+        self.restarted = False
+
+    # -- time and the own clock --------------------------------------------------------------------
+
+    def seconds(self, raw_ns: int) -> float:
+        """Raw time as seconds since the first measurement."""
+        return (raw_ns - self.raw0_ns) / NS_PER_S
+
+    def offset(self, m: Measurement) -> float:
+        """UTC minus raw of a measurement, relative to the first, s."""
+        return ((m.utc_ns - self.utc0_ns) - (m.raw_ns - self.raw0_ns)) / NS_PER_S
+
+    def fresh_window(self) -> Window:
+        """An empty window with what is known of the oscillator."""
+        if self.learned is None:
+            return Window(self.settings)
+        return Window(self.settings, self.learned.rate, self.learned.rate_sigma)
+
+    def line(self) -> Line | None:
+        """The own clock: the best fresh track, else the window."""
+        best = self.window.line
+        for watch in self.watches.values():
+            track = watch.track
+            if track is None or track.count < 2 or watch.verdict != Verdict.SELECTED:
+                continue
+            xx = track.xx + (self.settings.gnss_bias_ns * 1e-9) ** 2
+            wander = self.window.wander
+            line = Line(track.t, track.x, track.y, xx, track.xy, track.yy, wander)
+            if best is None or line.var(self.now) <= best.var(self.now):
+                best = line
+        return best
+
+    def drift(self, line: Line, *, proof: bool = False) -> float:
+        """Rate error that the hard bound allows for."""
+        s = self.settings
+        limit = s.proof_drift_ppb if proof else s.drift_limit_ppb
+        return limit * 1e-9 + 5.0 * math.sqrt(line.yy)
+
+    def sigma(self, m: Measurement) -> float:
+        """Stamp noise of a measurement, s."""
+        default = self.settings.gnss_sigma_ns if m.kind in NORMAL_KINDS else self.settings.stamp_ns
+        return max(m.uncertainty_ns or default, 1.0) * m.inflation * 1e-9
+
+    def young(self) -> bool:
+        """True while the own clock has no record that could outvote a majority."""
+        s = self.settings
+        return self.accepted < s.young_count or self.now - self.born < s.young_s
+
+    def tracked(self) -> bool:
+        """True while a one-way source leads."""
+        return any(w.track and w.verdict == Verdict.SELECTED for w in self.watches.values())
+
+    # -- exchanges ---------------------------------------------------------------------------------
+
+    def take_exchange(self, watch: Watch, m: Measurement, t: float) -> None:
+        """Judge and use an exchange."""
+        offset, half = self.offset(m), 0.5e-9 * m.delay_ns
+        edges = Edges(t, offset + half, offset - half, self.sigma(m))
+        root = m.root_bound_ns * 1e-9
+        line = self.line()
+        watch.offset_s = offset - line.at(t) if line else 0.0
+        finding = self._judge(watch, edges, line)
+        if finding.excess > 0.0 and finding.shorter:
+            watch.epoch += 1
+        elif finding.excess > 0.0:
+            self.refuse(
+                watch, Refused(t, edges.lower - root, edges.upper + root, m), finding.excess
+            )
+            return
+        watch.min_delay_s = min(watch.min_delay_s, 2.0 * half)
+        self.window.add_exchange(watch.line, t, edges.upper, edges.lower, edges.sigma)
+        self.drags.note(watch.line, edges)
+        self.solve()
+        self.accept(watch, t)
+        self._prove(watch, edges, root)
+
+    def _judge(self, watch: Watch, edges: Edges, line: Line | None) -> Finding:
+        if watch.verdict == Verdict.DRAGGING:
+            return against_path(self.window, watch.line, edges, self.settings, strict=True)
+        if self.young():
+            return against_proof(self.hard, line, edges, self.settings)
+        return against_path(self.window, watch.line, edges, self.settings, strict=False)
+
+    def _prove(self, watch: Watch, edges: Edges, root: float) -> None:
+        line = self.line()
+        if line is None:
+            return
+        share = self.settings.min_one_way * watch.min_delay_s
+        self.hard.move(edges.t, line.y, self.drift(line, proof=True))
+        self.hard.prove(edges.lower - root + share, edges.upper + root - share)
+
+    def solve(self) -> None:
+        """Solve the window and let the drag tests look at it."""
+        self.window.solve()
+        if self.drags.remember(self.window) and not self.young():
+            self._check_drags()
+
+    # -- one-way sources -----------------------------------------------------------------------------
+
+    def take_normal(self, watch: Watch, m: Measurement, t: float) -> None:
+        """Judge and use a sample of a one-way source."""
+        s, offset, sigma = self.settings, self.offset(m), self.sigma(m)
+        line = self.line()
+        trust = max(s.gnss_trust_ns * 1e-9, 5.0 * sigma) + m.root_bound_ns * 1e-9
+        watch.offset_s = offset - line.at(t) if line else 0.0
+        if line is not None and not self._normal_fits(watch, line, t, offset, sigma, trust):
+            self.refuse(watch, Refused(t, offset - trust, offset + trust, m), abs(watch.offset_s))
+            return
+        if self._feed_track(watch, line, t, offset, sigma):
+            self.accept(watch, t)
+            rate, drift = (line.y, self.drift(line, proof=True)) if line else (0.0, 0.0)
+            self.hard.move(t, rate, drift)
+            self.hard.prove(offset - trust, offset + trust)
+
+    def _normal_fits(
+        self, watch: Watch, line: Line, t: float, offset: float, sigma: float, trust: float
+    ) -> bool:
+        dev = abs(offset - line.at(t))
+        room = self.settings.gate_sigma * math.sqrt(line.var(t) + sigma * sigma)
+        if watch.verdict == Verdict.DRAGGING:
+            return self._drag_over(watch, line, t, offset) and dev < room
+        hard = self.hard.bound(t, line.at(t), line.y, self.drift(line)) + trust
+        return dev < max(room, hard)
+
+    def _drag_over(self, watch: Watch, line: Line, t: float, offset: float) -> bool:
+        """A source that dragged must run at the own clock's rate before it is heard again."""
+        old = next((i for i in watch.refused if t - i.t >= 20.0), None)
+        if old is None:
+            return False
+        middle = 0.5 * (old.low + old.high)
+        slope = ((offset - line.at(t)) - (middle - line.at(old.t))) / (t - old.t)
+        return abs(slope) < self.settings.drag_limit + 3.0 * math.sqrt(line.yy)
+
+    def _feed_track(
+        self, watch: Watch, line: Line | None, t: float, offset: float, sigma: float
+    ) -> bool:
+        """Give a sample to its track; False when that found a drag."""
+        s = self.settings
+        track = watch.track
+        if track is None:
+            known = line is not None and line.yy < (0.1 * s.rate_sigma) ** 2
+            rate_var = 4.0 * line.yy if line is not None and known else s.rate_sigma**2
+            rate = line.y if line is not None else self.window.rate0
+            watch.track = Track(t, offset, sigma, rate, rate_var)
+            if self.window.line is None:
+                self._feed_block(watch, Block(t, offset, sigma, 1))
+            return True
+        wander = max(self.window.wander, 1e-10)
+        track.update(t, offset, sigma, wander, s.white_fm)
+        step = track.drag(sigma, min(wander, s.drag_wander), s.drag_limit)
+        if step != 0.0:
+            self._drag_found(watch, track, step)
+            return False
+        for block in track.ripe(t):
+            self._feed_block(watch, block)
+        return True
+
+    def _feed_block(self, watch: Watch, block: Block) -> None:
+        self.window.add_normal(watch.line, block.t, block.offset, block.sigma)
+        self.solve()
+
+    def _drag_found(self, watch: Watch, track: Track, step: float) -> None:
+        mark = track.before_drag()
+        watch.track = None
+        reason = f"rate stepped by {step * 1e6:+.2f} ppm at once: no oscillator does that"
+        self.verdict(watch, Verdict.DRAGGING, reason)
+        if mark is None:
+            return
+        line = Line(mark.t, mark.x, mark.y, mark.xx, mark.xy, mark.yy, self.window.wander)
+        window = self.window.line
+        if window is None or line.var(self.now) < window.var(self.now):
+            name = f"{watch.line}!"
+            self.window.add_normal(name, mark.t, mark.x, math.sqrt(mark.xx) + 1e-7)
+            self.solve()
+
+    def darken(self, watch: Watch) -> None:
+        """A one-way source left: what its track had gathered goes to the window."""
+        assert watch.track is not None
+        for block in watch.track.flush():
+            self._feed_block(watch, block)
+        watch.track = None
+
+    # -- accept, refuse, restart -----------------------------------------------------------------------
+
+    def accept(self, watch: Watch, t: float) -> None:
+        """Note that a measurement was used."""
+        watch.accept(t)
+        self.accepted += 1
+        self.last_accept = max(self.last_accept, t)
+        self.verdict(watch, Verdict.SELECTED, "")
+
+    def refuse(self, watch: Watch, item: Refused, violation: float) -> None:
+        """Note that a measurement contradicts the own clock."""
+        watch.refuse(item)
+        if watch.track is not None:
+            self.darken(watch)
+        if watch.verdict != Verdict.DRAGGING:
+            verdict = Verdict.OUTLIER if watch.run < 2 else Verdict.FALSETICKER
+            reason = f"contradicts the own clock by {violation * 1e3:.3g} ms"
+            self.verdict(watch, verdict, reason)
+        self._consider_restart()
+
+    def verdict(self, watch: Watch, verdict: Verdict, reason: str) -> None:
+        """Set a source's verdict and tell when it changed."""
+        changed = watch.verdict != verdict
+        watch.verdict, watch.reason = verdict, reason
+        if changed:
+            offset_ns = round(watch.offset_s * 1e9)
+            event = SourceVerdict(self.now_ns(), watch.name, verdict, reason, offset_ns)
+            self.events.append(event)
+
+    def now_ns(self) -> int:
+        """Present raw time, ns."""
+        return self.raw0_ns + round(self.now * 1e9)
+
+    def _consider_restart(self) -> None:
+        """Yield to a consistent majority: at once while young, later to three sources or to time."""
+        since = [[i for i in w.refused if i.t > w.last_accept_t] for w in self.watches.values()]
+        items = sorted((i for group in since for i in group), key=lambda i: i.t)
+        if len(items) < 2:
+            return
+        if self.young():
+            need = max(2, min(self.accepted, self.settings.young_count))
+            if len(items) >= need and agree(items, 2.0 * self.settings.rate_sigma, 0.0):
+                self.restart(items, f"{len(items)} replies against {self.accepted}")
+            return
+        if any(i.t <= self.last_accept for i in items) or not agree(items, 5e-5, 0.0):
+            return
+        voters = [g for g in since if len(g) >= 3]
+        if len(voters) >= 3:
+            self.restart(items, f"{len(voters)} sources agree against the own clock")
+        elif self.now - self.last_accept > self.settings.trust_ratio * (
+            self.last_accept - self.born
+        ):
+            self.restart(items, "refused for longer than the own clock's record can outweigh")
+
+    def restart(self, items: list[Refused], reason: str) -> None:
+        """Begin a new timescale from refused measurements; only ever a new segment."""
+        before = self.line()
+        old_x = before.at(items[-1].t) if before else 0.0
+        if before is not None and before.yy < (0.1 * self.settings.rate_sigma) ** 2:
+            sigma = 10.0 * math.sqrt(before.yy) + 2e-6
+            self.window = Window(self.settings, before.y, sigma)
+        else:
+            self.window = self.fresh_window()
+        self.hard = HardInterval()
+        self.drags.clear()
+        self.accepted, self.born = 0, items[0].t
+        for watch in self.watches.values():
+            watch.track, watch.run, watch.min_delay_s = None, 0, 1e18
+            watch.refused.clear()
+            watch.verdict = Verdict.CANDIDATE
+        for item in items:
+            watch = self.watches[item.measurement.source]
+            if item.measurement.kind in NORMAL_KINDS:
+                self.take_normal(watch, item.measurement, item.t)
+            else:
+                self.take_exchange(watch, item.measurement, item.t)
+        after = self.line()
+        size = after.at(items[-1].t) - old_x if after else 0.0
+        self.restarted = True
+        self.events.append(Step(self.now_ns(), Clock.UTC, round(size * 1e9), 0, -1, reason))
+
+    # -- drags -------------------------------------------------------------------------------------------
+
+    def _check_drags(self) -> None:
+        line = self.window.line
+        if line is None or self.tracked():
+            return
+        selected = {w.line: w for w in self.watches.values() if w.verdict == Verdict.SELECTED}
+        left, memory = self.drags.conflict(self.now, list(selected))
+        if memory is not None:
+            reason = "leaves the own clock while other sources stay with it"
+            self._go_back(memory, [selected[name] for name in left], reason)
+            return
+        step, memory = self.drags.rate_step(line)
+        if memory is not None:
+            reason = f"its rate stepped by {step * 1e6:+.2f} ppm: no oscillator does that"
+            self.hard.widen(abs(step) * (line.t - memory.line.t))
+            self._go_back(memory, list(selected.values()), reason)
+            self.last_accept = memory.line.t
+
+    def _go_back(self, memory: Memory, accused: list[Watch], reason: str) -> None:
+        """Return to the remembered window; the accused are judged strictly from now on."""
+        self.window = memory.window.snapshot()
+        self.window.cap_wander(max(2.0 * memory.line.wander, 5e-9))
+        for watch in accused:
+            watch.run = 2
+            watch.last_accept_t = min(watch.last_accept_t, memory.line.t)
+            self.verdict(watch, Verdict.DRAGGING, reason)
+        self.drags.clear()
