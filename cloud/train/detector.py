@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import msgspec
 import numpy as np
 import torch
@@ -70,16 +71,26 @@ class Recipe:
 
     seed: int = 1
     width: float = 0.5
-    steps: int = 2200
+    steps: int = 1700
     batch: int = 24
     rate: float = 2.5e-3
-    threads: int = 2
+    threads: int = 1
 
 
-def train(recipe: Recipe, samples: Sequence[Sample], classes: int) -> torch.nn.Module:
-    """Train from nothing; returns the averaged network in eval mode."""
+def train(
+    recipe: Recipe, samples: Sequence[Sample], classes: int, snapshot: Path | None = None
+) -> torch.nn.Module:
+    """Train from nothing; returns the averaged network in eval mode.
+
+    Args:
+        recipe: See `Recipe`.
+        samples: Training pictures.
+        classes: Number of classes.
+        snapshot: Where the averaged weights are kept every 100 steps.
+    """
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads)
+    cv2.setNumThreads(1)
     net = EdgeDet(recipe.width, classes).to(memory_format=torch.channels_last)
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
     optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.rate, weight_decay=0.02)
@@ -101,6 +112,8 @@ def train(recipe: Recipe, samples: Sequence[Sample], classes: int) -> torch.nn.M
         recent.append(float(loss.detach()))
         if (step + 1) % 50 == 0:
             log.info("step=%d of=%d loss=%.3f", step + 1, recipe.steps, np.mean(recent[-50:]))
+        if snapshot is not None and (step + 1) % 100 == 0:
+            torch.save(average.module.state_dict(), snapshot)
     return average.module.eval()
 
 
@@ -256,22 +269,26 @@ def main() -> None:
     parser.add_argument("--rendered", type=Path, default=Path("build/rendered"))
     parser.add_argument("--bundle", type=Path, default=BUNDLE)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--weights", type=Path, help="export these instead of training")
     parser.add_argument("--steps", type=int, default=Recipe().steps)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     recipe = Recipe(steps=given.steps)
     given.work.mkdir(parents=True, exist_ok=True)
     logging.getLogger("onnx_ir").setLevel(logging.WARNING)
-    samples = gather(given.rendered, TRAIN_SEEDS, given.workers)
-    log.info("training pictures=%d", len(samples))
-    net = train(recipe, samples, len(LABEL_NAMES))
-    torch.save(net.state_dict(), given.work / "weights.pt")
-    finish(net, recipe, samples, given)
+    weights = given.work / "weights.pt"
+    if given.weights is None:
+        samples = gather(given.rendered, TRAIN_SEEDS, given.workers)
+        log.info("training pictures=%d", len(samples))
+        net = train(recipe, samples, len(LABEL_NAMES), weights)
+        torch.save(net.state_dict(), weights)
+    else:
+        net = EdgeDet(recipe.width, len(LABEL_NAMES)).eval()
+        net.load_state_dict(torch.load(given.weights, weights_only=True))
+    finish(net, recipe, given)
 
 
-def finish(
-    net: torch.nn.Module, recipe: Recipe, samples: Sequence[Sample], given: argparse.Namespace
-) -> None:
+def finish(net: torch.nn.Module, recipe: Recipe, given: argparse.Namespace) -> None:
     """Export, quantise, score and ship a trained network."""
     val = gather(given.rendered, VAL_SEEDS, given.workers)
     test = gather(given.rendered, TEST_SEEDS, given.workers)

@@ -1,1 +1,1 @@
-"""TODO."""
+"""A synthetic drive: rendered camera, IMU and GNSS with known truth. See docs/synthetic-drive.md."""
