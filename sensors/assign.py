@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 LOSS = 0.01
 """Share of lost frames."""
@@ -78,7 +79,7 @@ def assign_slots(
         for f, g, row in zip(ahead, behind, rows, strict=True)
     ]
     best = [max(range(slots), key=share.__getitem__) for share in shares]
-    if all(a < b for a, b in zip(best[:-1], best[1:], strict=True)):
+    if all(a < b for a, b in pairwise(best)):
         return best
     return _strict([_median(share) for share in shares], slots)
 
@@ -90,7 +91,7 @@ def _gap(lost: int) -> float:
 
 def _queued(time_ns: Sequence[float], period_ns: float) -> list[bool]:
     """Frames that came right after another, and the ones that headed such a queue."""
-    close = [b - a < 0.05 * period_ns for a, b in zip(time_ns[:-1], time_ns[1:], strict=True)]
+    close = [b - a < 0.05 * period_ns for a, b in pairwise(time_ns)]
     return [a or b for a, b in zip([False, *close], [*close, False], strict=True)]
 
 

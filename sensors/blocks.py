@@ -22,8 +22,8 @@ MAX_FRAMES = 512
 class Block(NamedTuple):
     """One block: its least offset and what surrounds it, integer nanoseconds.
 
-    `z` is host arrival minus device time. `near_ns` and `middle_ns` are how far the order statistics
-    frames//6 and frames//2 lie above the least.
+    `z_ns` is host arrival minus device time. `near_ns` and `middle_ns` are how far the order
+    statistics frames//6 and frames//2 lie above the least.
     """
 
     x_ns: int

@@ -158,7 +158,8 @@ def _delay(spec: TraceSpec, count: int, rng: np.random.Generator) -> I64:
     tail = np.where(rng.random(count) < spec.tail_share, (1 + rng.pareto(1.2, count)) * 1e6, 0.0)
     third = np.arange(count) * 3 // max(count, 1)
     step = np.where(third == 1, spec.delay_step_ns, 0)
-    return np.rint(spec.dma_ns + core + np.minimum(tail, 50e6) + step).astype(np.int64)
+    late: I64 = np.rint(spec.dma_ns + core + np.minimum(tail, 50e6) + step).astype(np.int64)
+    return late
 
 
 def _deliver(spec: TraceSpec, ready: I64, rng: np.random.Generator) -> I64:

@@ -59,7 +59,7 @@ class _Slot:
 
 
 class TriggerMatcher:
-    """Matches edges and frames as they come; answers a frame or two late, in order.
+    """Matches edges and frames as they come; answers two frames late, in order.
 
     Bounded memory: the last `KEPT_SLOTS` slots and `MAX_PENDING` frames.
 
@@ -87,7 +87,7 @@ class TriggerMatcher:
         self._frames = 0
         self._begun = False
         self._last_edge: int | None = None
-        self._pending: list[tuple[int, int]] = []
+        self._pending: list[tuple[int, int, bool]] = []
         self._early: deque[int] = deque(maxlen=64)
         self._offset_ns = 0.0
         self._scale_ns = 300_000.0
@@ -128,13 +128,23 @@ class TriggerMatcher:
             return [Match(MatchKind.AMBIGUOUS, number, None, arrival_ns)]
         time_ns = arrival_ns - self.base_delay_ns
         self._extend(time_ns)
-        out: list[Match] = []
-        near = self._near(time_ns, len(self._slots))
-        if self._pending:
-            apart = time_ns - self._pending[-1][1] > 0.5 * self.period_ns
-            if (apart and near is not None) or len(self._pending) >= MAX_PENDING:
-                out = self._resolve(near)
-        self._pending.append((number, time_ns))
+        apart = not self._pending or time_ns - self._pending[-1][1] > 0.5 * self.period_ns
+        out = self._settle() if apart else []
+        if len(self._pending) >= MAX_PENDING:
+            out = self._resolve(None)
+        self._pending.append((number, time_ns, apart))
+        return out
+
+    def _settle(self) -> list[Match]:
+        """Decide what came before the last frame, if that stands alone and is in time."""
+        if len(self._pending) < 2 or not self._pending[-1][2]:
+            return []
+        near = self._near(self._pending[-1][1], len(self._slots))
+        if near is None:
+            return []
+        anchor = self._pending.pop()
+        out = self._resolve(near)
+        self._pending.append(anchor)
         return out
 
     def flush(self) -> list[Match]:
@@ -175,7 +185,7 @@ class TriggerMatcher:
         near = self._near(self._pending[0][1], stop) if len(self._pending) == 1 else None
         if near is not None:
             return self._report(near, [0])
-        times = [t - self._offset_ns for _, t in self._pending]
+        times = [t - self._offset_ns for _, t, _ in self._pending]
         limit = times[0] - MAX_LATE_SLOTS * self.period_ns
         start = 0
         while start < stop and self._slots[start].time_ns < limit:
@@ -198,7 +208,7 @@ class TriggerMatcher:
     def _report(self, start: int, found: list[int]) -> list[Match]:
         out: list[Match] = []
         used = 0
-        for (number, time_ns), at in zip(self._pending, found, strict=True):
+        for (number, time_ns, _), at in zip(self._pending, found, strict=True):
             if at < 0:
                 out.append(Match(MatchKind.NO_TRIGGER, number, None, time_ns))
                 continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -31,11 +30,15 @@ class Drawn:
         pixels: Its points (N, 2).
         front: Which of them are in front of the camera (N,).
         depth_m: Distance of its nearest point along the axis.
+        low_px: Least (x, y) of the points in front.
+        high_px: Greatest (x, y) of them.
     """
 
     pixels: Floats
     front: NDArray[np.bool_]
     depth_m: float
+    low_px: Floats
+    high_px: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +128,14 @@ def _drawn(
     gone = (far <= NEAR_M) | (outside & (near > NEAR_M))
     front = camera_m[:, 2] > NEAR_M
     ends = [*first[1:], len(pixels)]
-    return [
-        None if gone[i] else Drawn(pixels[a:b], front[a:b], float(near[i]))
-        for i, (a, b) in enumerate(zip(first, ends, strict=True))
-    ]
+    drawn: list[Drawn | None] = []
+    for i, (a, b) in enumerate(zip(first, ends, strict=True)):
+        if not gone[i] and near[i] <= NEAR_M:
+            kept = pixels[a:b][front[a:b]]
+            low[i], high[i] = kept.min(axis=0), kept.max(axis=0)
+        part = Drawn(pixels[a:b], front[a:b], float(near[i]), low[i], high[i])
+        drawn.append(None if gone[i] else part)
+    return drawn
 
 
 def _facing(
@@ -169,6 +176,16 @@ def _to_camera_axes(vectors: Floats, yaw: float, pitch: float) -> Floats:
 
 
 @dataclass(frozen=True, slots=True)
+class Lamp:
+    """A glowing face: middle and size in pixels, BGR colour, light given off."""
+
+    centre_px: Floats
+    size_px: float
+    colour: Floats
+    power: float
+
+
+@dataclass(frozen=True, slots=True)
 class Faces:
     """Faces ready to paint: in order, with final colours."""
 
@@ -178,7 +195,7 @@ class Faces:
     starts: NDArray[np.int64]
     fixed: NDArray[np.int32]
     cut: NDArray[np.bool_]
-    glowing: dict[int, list[int]]
+    glowing: dict[int, list[Lamp]]
 
     def paint(self, index: int, image: Image, canvas: Canvas | None) -> None:
         """Paint the faces of one item, and fill them into a second canvas where given."""
@@ -210,13 +227,6 @@ class Faces:
         pixels = self.sketch.view.pixels(np.array(kept))
         return np.rint(np.clip(pixels, -8e3, 8e3) * 16).astype(np.int32)
 
-    def lamps(self, index: int) -> Iterator[tuple[Floats, float, tuple[float, ...], float]]:
-        """Glowing faces of an item: (centre pixel, size in pixels, colour, emission)."""
-        for face in self.glowing.get(index, ()):
-            uv = self.sketch.pixels[self.sketch.faces[face]]
-            size = float(np.ptp(uv, axis=0).max())
-            colour = tuple(float(c) for c in self.sketch.colours[face])
-            yield uv.mean(axis=0), size, colour, float(self.sketch.emission[face])
 
 
 def shade(sketch: Sketch, light: Floats, total: float, haze_gain: float, sun: Floats) -> Faces:
@@ -242,8 +252,16 @@ def shade(sketch: Sketch, light: Floats, total: float, haze_gain: float, sun: Fl
     fixed = np.rint(np.clip(sketch.pixels, -8e3, 8e3) * 16).astype(np.int32)[sketch.faces]
     cut = (sketch.camera_m[sketch.faces, 2] <= NEAR_M).any(axis=1)
     colours = [tuple(row) for row in np.clip(coded, 0, 255).tolist()]
-    glowing: dict[int, list[int]] = {}
-    for face in np.flatnonzero((sketch.emission >= _GLOWING) & ~cut):
-        glowing.setdefault(int(sketch.owner[face]), []).append(int(face))
     order, starts = order.astype(np.int64), starts.astype(np.int64)
-    return Faces(sketch, colours, order, starts, fixed, cut, glowing)
+    return Faces(sketch, colours, order, starts, fixed, cut, _glowing(sketch, cut))
+
+
+def _glowing(sketch: Sketch, cut: NDArray[np.bool_]) -> dict[int, list[Lamp]]:
+    found = np.flatnonzero((sketch.emission >= _GLOWING) & ~cut)
+    uv = sketch.pixels[sketch.faces[found]]
+    middle, size = uv.mean(axis=1), np.ptp(uv, axis=1).max(axis=1, initial=0.0)
+    lamps: dict[int, list[Lamp]] = {}
+    for k, face in enumerate(found):
+        lamp = Lamp(middle[k], float(size[k]), sketch.colours[face], float(sketch.emission[face]))
+        lamps.setdefault(int(sketch.owner[face]), []).append(lamp)
+    return lamps

@@ -12,6 +12,8 @@ from syncline.sensors.synthetic.faces import Canvas, Drawn
 from syncline.sensors.synthetic.optics import View
 from syncline.sensors.synthetic.scene import Item, Label
 
+_NO_COVER_M = 90.0
+"""Farther away, what has no label hides nothing that could be seen."""
 _SCALE = 0.5
 """Size of the occlusion picture relative to the frame."""
 
@@ -55,10 +57,12 @@ class Occlusion:
 
     def add(self, item: Item, drawn: Drawn) -> None:
         """Cover what lies behind a solid thing; remember it when it has a label."""
+        if not item.solid or (item.label is None and drawn.depth_m > _NO_COVER_M):
+            return
         points = drawn.pixels[drawn.front]
         if item.tree is not None:
             points = _crown(points)
-        if not item.solid or len(points) < 3:
+        if len(points) < 3:
             return
         hull = cv2.convexHull(np.clip(points, -4e3, 4e3).astype(np.float32)).reshape(-1, 2)
         value = len(self._seen) + 1 if item.label is not None else 0
@@ -79,21 +83,20 @@ class Occlusion:
 
     def _box(self, view: View, item: Item, drawn: Drawn, visible: float) -> TruthBox | None:
         assert item.label is not None
-        points = drawn.pixels[drawn.front]
         margin = 0.0
         if item.person is not None:
             margin = 0.045 * view.camera.focal_px / max(drawn.depth_m, 1.0)
-        low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
-        limit = np.array(self._size, dtype=np.float64)
-        inner_low, inner_high = np.clip(low, 0, limit), np.clip(high, 0, limit)
-        if (inner_high - inner_low).min() < 1.0:
+        (x0, y0), (x1, y1) = (drawn.low_px - margin).tolist(), (drawn.high_px + margin).tolist()
+        width, height = self._size
+        inner = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+        if min(inner[2] - inner[0], inner[3] - inner[1]) < 1.0:
             return None
-        cut = bool((low < 0).any() or (high > limit).any() or not drawn.front.all())
-        row_dt = view.row_dt_s((inner_low[1:] + inner_high[1:]) / 2.0)[0]
+        cut = inner != (x0, y0, x1, y1) or not bool(drawn.front.all())
+        row_dt = view.row_dt_s(np.array([(inner[1] + inner[3]) / 2.0]))[0]
         return TruthBox(
             item.id,
             item.label,
-            (float(inner_low[0]), float(inner_low[1]), float(inner_high[0]), float(inner_high[1])),
+            inner,
             float(min(visible, 1.0)),
             cut,
             drawn.depth_m,

@@ -23,7 +23,7 @@ from syncline.sensors.synthetic.scene import (
     random_vehicle,
 )
 
-STOP_AT, STOP_FOR_S = 0.2, 3.5
+STOP_AT, STOP_FOR_S = 0.2, 4.5
 TUNNEL_AT = (0.45, 0.57)
 DUSK_AT = (0.70, 0.80)
 _BUILDING_D_M = 10.2
@@ -48,7 +48,7 @@ class Style:
     truck_share: float = 0.18
     parked_share: float = 0.42
     day: float = 1.0
-    night: float = 0.02
+    night: float = 0.008
     jaywalkers: int = 0
 
     @classmethod
@@ -60,7 +60,7 @@ class Style:
             float(rng.uniform(0.05, 0.4)),
             float(rng.uniform(0.1, 0.75)),
             float(np.exp(rng.uniform(np.log(0.25), np.log(1.5)))),
-            float(np.exp(rng.uniform(np.log(0.012), np.log(0.3)))),
+            float(np.exp(rng.uniform(np.log(0.006), np.log(0.3)))),
             int(rng.integers(4, 18)),
         )
 
@@ -244,7 +244,7 @@ class Planner:
         """True for a car that would run the red light, or drive through another one."""
         if self._stop is not None and self.scene.signals:
             passes_s = at_s + (self.scene.signals[0].s_m - meets_m) / speed
-            if self._stop[0] - 3.0 < passes_s < self._stop[1] + 1.0:
+            if self._stop[0] - 4.5 < passes_s < self._stop[1] + 2.0:
                 return True
         for other in self.scene.movers:
             if other.lead is None:
@@ -277,8 +277,8 @@ class Planner:
     def _crossing(self, s_m: float, stop_s: float) -> None:
         for k in range(5):
             side = -1.0 if k % 2 else 1.0
-            pace = float(self._rng.uniform(1.25, 1.6))
-            start = stop_s - 3.0 + float(self._rng.uniform(0.0, 3.0))
+            pace = float(self._rng.uniform(1.4, 1.8))
+            start = stop_s - 4.5 + float(self._rng.uniform(0.0, 2.5))
             s_at = s_m + float(self._rng.uniform(-1.3, 1.3))
             self._walk(start, s_at, side * 7.0, (0.0, -side * pace), start + 14.0 / pace)
 

@@ -87,7 +87,7 @@ class Renderer:
         return Rendered(image, tuple(boxes), pose, mean)
 
     def _backdrop(self, view: View, t_s: float, setting: Setting, image: Image) -> None:
-        first, s_row = self._ground.draw(view, image)
+        first, s_row = self._ground.draw(view, image)  # before the sky: it knows the horizon
         light = self._scene.light
         lit = light.at(s_row, t_s) + self._lamps(view, s_row - view.pose.s_m, t_s)
         gain = coded_gain(lit, setting.total).astype(np.float32)
@@ -161,11 +161,11 @@ class Renderer:
         _darken(image, pixels, strength)
 
     def _glows(self, faces: Faces, index: int, total: float, image: Image) -> None:
-        for centre, size_px, colour, power in faces.lamps(index):
-            strength = min(power * total / 60.0, 1.0)
-            radius = int(np.clip(size_px * 5.0 + 3.0, 4, 70))
+        for lamp in faces.glowing.get(index, ()):
+            strength = min(lamp.power * total / 60.0, 1.0)
+            radius = min(max(int(lamp.size_px * 5.0 + 3.0), 4), 70)
             if strength > 0.05:
-                self._add_glow(image, centre, radius, np.array(colour) * 0.5 * strength)
+                self._add_glow(image, lamp.centre_px, radius, lamp.colour * 0.5 * strength)
 
     def _add_glow(self, image: Image, centre: Floats, radius: int, colour: Floats) -> None:
         x0, y0 = round(float(centre[0])) - radius, round(float(centre[1])) - radius
