@@ -9,6 +9,8 @@ import zstandard
 from numpy.typing import NDArray
 
 from syncline.edge.job import Drop
+from syncline.edge.swap import SwapEvent
+from syncline.edge.updater import UpdateEvent
 from syncline.log.schemas import LogMessage
 from syncline.messages import syncline_pb2 as pb
 from syncline.sensors.frame import Anchor, FrameTime, RawFrame
@@ -263,4 +265,30 @@ def drop_message(drop: Drop) -> pb.Drop:
         stage=drop.slot,
         reason=f"{drop.reason.value}: {drop.detail}" if drop.detail else drop.reason.value,
         count=1,
+    )
+
+
+def model_event_message(event: SwapEvent, boot_id: str) -> pb.ModelEvent:
+    """Something happened to the runner's model."""
+    return pb.ModelEvent(
+        boot_id=boot_id,
+        raw_ns=event.raw_ns,
+        action=event.action,
+        name=event.name,
+        version=event.version,
+        sha256=event.digest,
+        reason=event.reason,
+    )
+
+
+def update_event_message(event: UpdateEvent, boot_id: str, raw_ns: int) -> pb.ModelEvent:
+    """Something happened on the way of a model update."""
+    return pb.ModelEvent(
+        boot_id=boot_id,
+        raw_ns=raw_ns,
+        action=event.action,
+        name=event.name,
+        version=event.version,
+        sha256=event.digest,
+        reason=event.reason,
     )

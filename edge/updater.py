@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from syncline.edge.model.bundle import Bundle
+from syncline.edge.swap import SwapEvent
 from syncline.errors import InputError, IntegrityError, LinkError, ModelError, StorageError
 
 _log = logging.getLogger(__name__)
@@ -28,7 +29,8 @@ MAX_BUNDLE_BYTES = 1 << 30
 MAX_REFUSED = 1000
 
 Fetch = Callable[[str, Path], None]
-"""Fetch a resource by name into a file, resuming what is there; raises LinkError."""
+"""Fetch a resource by name into a file, which is there only when whole; a `.part` beside it lets a
+later call resume. Raises LinkError."""
 
 Swap = Callable[[Bundle], None]
 """Prove a bundle and swap it in between two frames; raises ModelError and keeps the old one."""
@@ -142,6 +144,7 @@ class ModelUpdater:
         security_floor: Least security version accepted.
         fetch: See `Fetch`.
         swap: See `Swap`.
+        revert: Go back to the bundle before; returns what serves now.
         report: Told of every act.
         running_digest: Digest of the bundle that runs now.
     """
@@ -156,6 +159,7 @@ class ModelUpdater:
         security_floor: int,
         fetch: Fetch,
         swap: Swap,
+        revert: Callable[[], SwapEvent],
         report: Callable[[UpdateEvent], None],
         running_digest: str,
     ) -> None:
@@ -166,6 +170,7 @@ class ModelUpdater:
         self._floor = security_floor
         self._fetch = fetch
         self._swap = swap
+        self._revert = revert
         self._report = report
         self.running_digest = running_digest
         self._refused: dict[str, str] = {}  # bounded: cleared at MAX_REFUSED
@@ -252,12 +257,10 @@ class ModelUpdater:
             target = staging / name
             if target.is_file() and _sha256(target) == sha256:
                 continue
-            part = staging / f"{name}.part"
-            self._fetch(f"object/{sha256}", part)
-            if part.stat().st_size != size or _sha256(part) != sha256:
-                part.unlink()
+            self._fetch(f"object/{sha256}", target)
+            if target.stat().st_size != size or _sha256(target) != sha256:
+                target.unlink()
                 raise IntegrityError(f"bundle file {name} does not have the digest of the channel")
-            part.replace(target)
 
     def _take(self, bundle: Bundle, document: _Document) -> bool:
         previous = self.running_digest
@@ -273,22 +276,21 @@ class ModelUpdater:
         self._report(self._event("swapped", document))
         return True
 
-    def roll_back(self, bundle: Bundle, reason: str) -> None:
+    def roll_back(self, reason: str) -> None:
         """Go back to the bundle that ran before, because the new one proved bad in service.
 
         Args:
-            bundle: The previous bundle.
             reason: For the record; the bad digest is not tried again.
+
+        Raises:
+            SynclineError: There is no bundle to go back to; the present one goes on.
         """
         bad = self.running_digest
-        self._swap(bundle)
+        now = self._revert()
         self._refused[bad] = reason
-        self.running_digest = bundle.digest
-        self._store.point("current", bundle.digest)
-        manifest = bundle.manifest
-        self._report(
-            UpdateEvent("rolled-back", manifest.name, manifest.version, bundle.digest, reason)
-        )
+        self.running_digest = now.digest
+        self._store.point("current", now.digest)
+        self._report(UpdateEvent("rolled-back", now.name, now.version, now.digest, reason))
 
     def _refuse(self, document: _Document | None, reason: str) -> None:
         if document is None:

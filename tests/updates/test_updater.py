@@ -12,6 +12,7 @@ from syncline.cloud.registry import Registry
 from syncline.edge.model.bundle import Bundle, write_bundle
 from syncline.edge.model.manifest import DecoderSpec, InputSpec, Manifest, TargetSpec
 from syncline.edge.model.signature import generate_key, sign
+from syncline.edge.swap import SwapEvent
 from syncline.edge.updater import ModelStore, ModelUpdater, UpdateEvent
 from syncline.errors import HealthProofError, LinkError
 
@@ -66,19 +67,26 @@ class Fleet:
             security_floor=floor,
             fetch=self.fetch,
             swap=self.swap,
+            revert=self.revert,
             report=self.events.append,
             running_digest=running,
         )
 
     def fetch(self, resource: str, out: Path) -> None:
         size = self.provider.list_resource("car", resource).size
-        have = out.stat().st_size if out.exists() else 0
-        with out.open("ab") as file:
+        part = out.with_name(out.name + ".part")
+        have = part.stat().st_size if part.exists() else 0
+        with part.open("ab") as file:
             for offset in range(have, size, 1000):
                 if self.cut_after <= 0:
                     raise LinkError("link went down")
                 self.cut_after -= 1
                 file.write(self.provider.read("car", resource, offset, 1000))
+        part.replace(out)
+
+    def revert(self) -> SwapEvent:
+        self.swapped.append("back")
+        return SwapEvent(0, "primary", "rolled-back", "det", "", self.store.pointer("previous"))
 
     def swap(self, bundle: Bundle) -> None:
         if self.fail_swap:
@@ -201,8 +209,8 @@ def test_going_back_names_the_reason_and_never_retries_the_bad_one(fleet: Fleet)
     fleet.updater.update()
     fleet.publish("1.1.0")
     fleet.updater.update()
-    fleet.updater.roll_back(good, "30 constant outputs")
-    assert fleet.swapped == ["1.0.0", "1.1.0", "1.0.0"]
+    fleet.updater.roll_back("30 constant outputs")
+    assert fleet.swapped == ["1.0.0", "1.1.0", "back"]
     assert fleet.events[-1].action == "rolled-back"
     assert not fleet.updater.update()
     assert fleet.store.pointer("current") == good.digest

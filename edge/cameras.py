@@ -1,0 +1,93 @@
+"""From a `[[camera]]` section to an open adapter and the timer of its frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from syncline.edge.config import CameraSection
+from syncline.edge.live_media import LiveMedia
+from syncline.edge.recorded_time import RecordedTimer
+from syncline.errors import UsageError
+from syncline.sensors.adapter import SensorAdapter
+from syncline.sensors.adapters.image_folder import ImageFolder
+from syncline.sensors.adapters.video import VideoFile
+from syncline.sensors.frame import FrameTime, RawFrame
+from syncline.timebase import NS_PER_S, RawClock
+
+
+class Timer(Protocol):
+    """Makes a frame time of a frame; frames come in order."""
+
+    def stamp(self, frame: RawFrame) -> FrameTime:
+        """Time one frame."""
+
+
+class DeclaredTimer:
+    """A `RecordedTimer` that waits for the first frame to know the picture's size.
+
+    Args:
+        section: The declared camera.
+        period_ns: Frame period where known.
+    """
+
+    def __init__(self, section: CameraSection, period_ns: float) -> None:
+        self._section = section
+        self._period_ns = period_ns
+        self._timer: RecordedTimer | None = None
+
+    def stamp(self, frame: RawFrame) -> FrameTime:
+        """Time one frame."""
+        if self._timer is None:
+            assert isinstance(frame.payload, np.ndarray)
+            height, width = frame.payload.shape[:2]
+            mode = self._section.mode(width, height, self._period_ns)
+            anchor, exposure_us = self._section.anchor_kind, self._section.exposure_us
+            self._timer = RecordedTimer(mode, anchor, exposure_us)
+        return self._timer.stamp(frame)
+
+
+def make_camera(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter, Timer]:
+    """The adapter and the timer of a configured camera; the adapter is not open yet.
+
+    Raises:
+        UsageError: The kind of camera is not built in.
+    """
+    if section.kind == "video":
+        return _video(section, clock)
+    if section.kind == "images":
+        return _images(section, clock)
+    if section.kind == "synthetic":
+        from syncline.edge.synthetic_camera import synthetic_camera
+
+        return synthetic_camera(section, clock)
+    raise UsageError(
+        f"camera {section.name!r}: kind {section.kind!r} is not built in",
+        remedy="Use synthetic, video or images",
+    )
+
+
+def _video(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter, Timer]:
+    probe = VideoFile(Path(section.path), section.name)
+    probe.open()
+    probe.close()
+    period_ns = round(probe.period_ns) or round(NS_PER_S / section.fps)
+    live = LiveMedia(
+        lambda: VideoFile(Path(section.path), section.name),
+        clock,
+        loop=section.loop,
+        period_ns=period_ns,
+    )
+    return live, DeclaredTimer(section, probe.period_ns)
+
+
+def _images(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter, Timer]:
+    live = LiveMedia(
+        lambda: ImageFolder(Path(section.path), section.name, fps=section.fps),
+        clock,
+        loop=section.loop,
+        period_ns=round(NS_PER_S / section.fps),
+    )
+    return live, DeclaredTimer(section, 0.0)

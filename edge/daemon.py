@@ -1,0 +1,212 @@
+"""The edge daemon: cameras, clock, model, recorder and uplink, started and stopped in order.
+
+Threads: one per camera, the runner's, the recorder's, the uplink's, the clock's, one for model
+updates; this module holds them together and says how they are. Memory is bounded by their queues.
+Stopping: cameras, clock, runner (drained), recorder (synced), spool (synced), uplink (drained).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from syncline import topics
+from syncline.edge.cameras import make_camera
+from syncline.edge.capture import Capture
+from syncline.edge.config import EdgeConfig
+from syncline.edge.health import Health
+from syncline.edge.job import Drop, Result
+from syncline.edge.model_service import (
+    ModelService,
+    first_bundle,
+    model_slot,
+    swap_policy,
+)
+from syncline.edge.outgoing import Outgoing
+from syncline.edge.pipeline import Pipeline, PipelineOptions
+from syncline.edge.prometheus import MetricsServer
+from syncline.edge.records import Output, model_event_message, update_event_message
+from syncline.edge.runner import Runner
+from syncline.edge.serving import Callbacks
+from syncline.edge.swap import SwapEvent
+from syncline.edge.time_part import TimePart
+from syncline.edge.updater import ModelStore, UpdateEvent
+from syncline.messages import syncline_pb2 as pb
+from syncline.sensors.frame import FrameTime, RawFrame
+from syncline.systemd import notify, watchdog_interval_s
+from syncline.timebase import NS_PER_S, RawClock
+
+_log = logging.getLogger(__name__)
+
+DRAIN_S = 5.0
+
+
+class EdgeDaemon:
+    """One device at work.
+
+    Args:
+        config: `edge.toml`.
+        clock: The machine's raw clock.
+        show: Called with each health message, for a live status.
+
+    Raises:
+        SynclineError: Something configured cannot work; a typed error that says what.
+    """
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        clock: RawClock,
+        show: Callable[[pb.Health], None] = lambda _: None,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._show = show
+        data = Path(config.device.data)
+        self._store = ModelStore(data / "models")
+        bundle = first_bundle(config.model, self._store)
+        options = PipelineOptions(
+            images=config.record.enabled and config.record.images,
+            jpeg_quality=config.record.jpeg_quality,
+            labels=bundle.manifest.labels,
+        )
+        self._pipeline = Pipeline(clock.boot_id, options)
+        self._outgoing = Outgoing(config, clock, on_notice=self._on_notice)
+        self._runner = Runner(
+            [model_slot(config.model, bundle, data / "model-cache")],
+            clock=clock,
+            callbacks=Callbacks(
+                on_result=self._on_result, on_drop=self._on_drop, on_event=self._on_swap
+            ),
+            swap_policy=swap_policy(config.model),
+        )
+        self._captures = [self._capture(at) for at in range(len(config.camera))]
+        self._time = TimePart(config.time, data / "time", clock, self._pipeline, self._emit)
+        self._models: ModelService | None = None
+
+    def _capture(self, at: int) -> Capture:
+        section = self._config.camera[at]
+        adapter, timer = make_camera(section, self._clock)
+        return Capture(section.name, adapter, timer, self._on_captured, self._runner_submit)
+
+    def _runner_submit(self, frame: object) -> object:
+        return self._runner.submit(frame)  # type: ignore[arg-type]
+
+    # -- what the parts say ----------------------------------------------------------------------
+
+    def _emit(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            self._outgoing.emit(output)
+
+    def _on_captured(self, frame: RawFrame, timing: FrameTime) -> None:
+        self._emit(self._pipeline.captured(frame, timing))
+
+    def _on_result(self, result: Result) -> None:
+        self._emit(self._pipeline.result(result))
+
+    def _on_drop(self, drop: Drop) -> None:
+        self._emit(self._pipeline.dropped(drop))
+
+    def _on_swap(self, event: SwapEvent) -> None:
+        message = model_event_message(event, self._clock.boot_id)
+        self._emit([Output(topics.MODEL_EVENTS.name, message, event.raw_ns)])
+
+    def _on_update(self, event: UpdateEvent) -> None:
+        raw_ns = self._clock.raw_ns()
+        message = update_event_message(event, self._clock.boot_id, raw_ns)
+        self._emit([Output(topics.MODEL_EVENTS.name, message, raw_ns)])
+
+    def _on_notice(self, topic: str) -> None:
+        if self._models is not None:
+            self._models.notice(topic)
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set or every camera has ended; then stop in order.
+
+        Raises:
+            SynclineError: A part could not be started; what was started is stopped again.
+        """
+        with ExitStack() as stack:
+            stack.callback(self._outgoing.close)
+            self._outgoing.start()
+            self._time.start()
+            stack.callback(self._time.close)
+            self._runner.start()
+            stack.callback(self._runner.stop, drain=True, timeout_s=DRAIN_S)
+            self._follow_channel(stack)
+            self._serve_metrics(stack)
+            for capture in self._captures:
+                stack.callback(capture.close)
+                capture.start()
+            notify("READY=1")
+            self._watch(stop)
+            notify("STOPPING=1")
+
+    def _follow_channel(self, stack: ExitStack) -> None:
+        section = self._config.model
+        if not section.channel or self._outgoing.uplink is None:
+            return
+        fetch = self._outgoing.uplink.fetch
+        self._models = ModelService(
+            section,
+            self._store,
+            self._runner,
+            fetch,
+            self._clock,
+            self._on_update,
+        )
+        self._models.start()
+        stack.callback(self._models.close)
+
+    def _serve_metrics(self, stack: ExitStack) -> None:
+        address = self._config.health.prometheus
+        if not address:
+            return
+        server = MetricsServer(
+            address,
+            lambda: self._runner.health().to_prometheus() + self._outgoing.to_prometheus(),
+            lambda: self._runner.is_ready and self._runner.health().state == "ok",
+        )
+        server.start()
+        stack.callback(server.close)
+
+    def _watch(self, stop: threading.Event) -> None:
+        interval_s = self._config.health.interval_s
+        petting_s = watchdog_interval_s()
+        if petting_s is not None:
+            interval_s = min(interval_s, petting_s)
+        next_ns = self._clock.raw_ns()
+        while not stop.is_set():
+            health = self._runner.health()
+            self._report(health)
+            if not health.failure:
+                notify("WATCHDOG=1")
+            self._outgoing.upload_closed_segments()
+            if self._models is not None:
+                self._models.check()
+            if not any(capture.is_running for capture in self._captures):
+                _log.info("every camera has ended")
+                return
+            next_ns += round(interval_s * NS_PER_S)
+            stop.wait(max(next_ns - self._clock.raw_ns(), 0) / NS_PER_S)
+
+    def _report(self, health: Health) -> None:
+        message = health.to_message()
+        self._outgoing.add_to(message)
+        self._time.add_to(message)
+        problems = [f"camera {c.name}: {c.problem}" for c in self._captures if c.problem]
+        if problems:
+            message.state = "degraded"
+            message.detail = "; ".join(filter(None, [message.detail, *problems]))
+        for capture in self._captures:
+            state = capture.health()
+            message.counters[f"camera.{capture.name}.frames"] = state.frames
+            message.counters[f"camera.{capture.name}.lost"] = state.dropped
+            message.counters[f"camera.{capture.name}.refused"] = capture.rejected
+        self._emit([Output(topics.HEALTH.name, message, message.raw_ns)])
+        self._show(message)

@@ -1,0 +1,96 @@
+"""`syncline run`: the edge daemon."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from syncline.timebase import OsClock
+
+if TYPE_CHECKING:
+    from syncline.messages import syncline_pb2 as pb
+
+LINE_EVERY = 10
+
+
+def run(
+    *,
+    config: Path,
+    check: bool = False,
+    json_: Annotated[bool, Parameter(name="--json")] = False,
+) -> int:
+    """Run the edge daemon until SIGTERM or SIGINT, which drain it.
+
+    Args:
+        config: The configuration, see docs/config.md.
+        check: Only check the configuration.
+        json_: Print each health message as one JSON line.
+    """
+    from syncline.edge.config import load_edge_config
+
+    loaded = load_edge_config(config)
+    if check:
+        print(f"{config}: every key is known and possible")
+        return 0
+    from syncline.edge.daemon import EdgeDaemon
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    EdgeDaemon(loaded, OsClock(), _shower(as_json=json_)).run(stop)
+    return 0
+
+
+def _shower(*, as_json: bool) -> Callable[[pb.Health], None]:
+    if as_json:
+        return _print_json
+    if sys.stdout.isatty():
+        from syncline.cli.run_screen import Screen
+
+        return Screen().show
+    return _Lines().show
+
+
+def _print_json(message: pb.Health) -> None:
+    from google.protobuf.json_format import MessageToJson
+
+    print(MessageToJson(message, indent=None), flush=True)
+
+
+class _Lines:
+    """A line every tenth health message, and whenever the state changes."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._state = ""
+
+    def show(self, message: pb.Health) -> None:
+        if message.state != self._state or self._count % LINE_EVERY == 0:
+            print(health_line(message), flush=True)
+        self._state = message.state
+        self._count += 1
+
+
+def health_line(message: pb.Health) -> str:
+    """One line of health: state, model, frames, drops, spool, time."""
+    from syncline.messages import syncline_pb2 as pb
+
+    dropped = " ".join(f"{reason}={count}" for reason, count in sorted(message.dropped.items()))
+    parts = [
+        f"state={message.state}",
+        f"model={message.model_name}-{message.model_version}",
+        f"captured={message.frames_captured}",
+        f"processed={message.frames_processed}",
+        f"dropped[{dropped}]",
+        f"spool={message.spool_bytes}B",
+        f"time={pb.TimeState.Name(message.time_state).removeprefix('TIME_STATE_')}",
+        f"bound={message.time_bound_ns / 1e6:.3f}ms" if message.time_bound_ns else "bound=none",
+        f"rss={message.rss_bytes // 1_000_000}MB",
+    ]
+    return " ".join([*parts, *([f"detail={message.detail!r}"] if message.detail else [])])
