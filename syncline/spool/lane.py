@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import struct
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ _LOG = logging.getLogger(__name__)
 _SLOT = struct.Struct("<QQQQI")
 _SUFFIX = ".seg"
 MAX_STREAMS = 4096
+MAX_PENDING_BYTES = 2 << 20
 
 
 class Position(NamedTuple):
@@ -158,13 +160,31 @@ class Lane:
         segment.append(stream_id, seq, raw_ns, payload)
 
     def _writable(self) -> Segment:
+        """The newest segment, or a new one when that is full and the disk lets us."""
         newest = self.segments[-1] if self.segments else None
-        if newest is not None and not newest.sealed and newest.boot_id == self.boot_id:
-            if newest.total_bytes < self.segment_bytes:
+        if newest is None or newest.sealed or newest.boot_id != self.boot_id:
+            return self._begin()
+        if newest.total_bytes < self.segment_bytes:
+            return newest
+        return self._roll(newest)
+
+    def _roll(self, newest: Segment) -> Segment:
+        """Begin the next segment and seal `newest`; when the disk refuses, `newest` grows on.
+
+        Raises:
+            OSError: The disk refuses and too much waits in memory already.
+        """
+        try:
+            newest.write()
+            fresh = self._begin()
+        except OSError:
+            if newest.pending_bytes < MAX_PENDING_BYTES:
                 return newest
-            newest.table = dict(self.table)
+            raise
+        newest.table = dict(self.table)
+        with contextlib.suppress(OSError):  # without a footer it is read through at the next start
             newest.seal()
-        return self._begin()
+        return fresh
 
     def _begin(self) -> Segment:
         path = self.folder / f"{self._next_number:020d}{_SUFFIX}"
@@ -182,8 +202,8 @@ class Lane:
         Raises:
             OSError: The disk refused; nothing is lost.
         """
-        for segment in self.segments[-2:]:
-            segment.write()
+        if self.segments:
+            self.segments[-1].write()
 
     def rewrite_from(self, failed: Segment) -> None:
         """After a failed sync of `failed`: queue what was not synced again, in fresh segments.
@@ -196,7 +216,7 @@ class Lane:
         old = self.segments[self.segments.index(failed) :]
         blocks = [pair for segment in old for pair in segment.give_up()]
         for segment in old:
-            segment.sealed = True
+            segment.retire()
         fresh = self._begin()
         for names, at, block in blocks:
             for stream_id, name in names.items():

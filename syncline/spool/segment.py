@@ -136,6 +136,11 @@ class Segment:
         self.unsynced, self.pending, self.pending_bytes = [], [], 0
         return [(dict(self.names), at, block) for at, block in blocks]
 
+    def retire(self) -> None:
+        """Write to this file no more, and cut off what it may hold behind its end."""
+        self._cut_back()
+        self.sealed = True
+
     def seal(self) -> None:
         """Write what is queued and the footer; no record follows.
 
