@@ -160,7 +160,7 @@ class Gpsd:
         return [measured] if measured else []
 
     def _offset(self, report: Report) -> list[Measurement]:
-        """TOFF dates the message's first byte; PPS is a measurement once a fix has been accepted."""
+        """TOFF dates the first byte of a message; PPS measures once a fix was accepted."""
         offset = offset_of(report)
         before, self._pair = self._pair, self._real()
         if offset is None or self._pair.raw_ns - before.raw_ns > MAX_AGE_NS:
@@ -224,7 +224,7 @@ class Gpsd:
         return self._sky
 
     def set_poll(self, poll_log2: int) -> None:
-        """gpsd keeps the receiver's rhythm."""
+        """Nothing to do: the receiver keeps its own rhythm."""
 
     def leap(self) -> int | None:
         """Not announced by gpsd."""
