@@ -16,6 +16,7 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from syncline.edge.model.bundle import Bundle
+from syncline.edge.model.manifest import parse_manifest
 from syncline.errors import ConflictError, InputError, UsageError
 
 _META = sa.MetaData()
@@ -158,6 +159,14 @@ class Registry:
             query = query.where(_VERSIONS.c.name == name)
         with self._engine.connect() as db:
             return [_as_version(row) for row in db.execute(query)]
+
+    def labels_by_digest(self) -> dict[str, tuple[str, ...]]:
+        """Class names of every version, by its digest."""
+        found = {}
+        for version in self.versions():
+            data = self._objects.get(version.files["manifest.toml"][0])
+            found[version.digest] = parse_manifest(data).labels
+        return found
 
     def channel(self, name: str, channel: str) -> ChannelMove | None:
         """Where a channel stands, or None when it was never moved."""

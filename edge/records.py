@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from syncline.edge.job import Drop
 from syncline.edge.swap import SwapEvent
 from syncline.edge.updater import UpdateEvent
+from syncline.log.mapping import mapping_to_message
 from syncline.log.schemas import LogMessage
 from syncline.messages import syncline_pb2 as pb
 from syncline.sensors.frame import Anchor, FrameTime, RawFrame
@@ -54,24 +55,10 @@ class Output:
 
 
 def segment_message(segment: MappingSegment, policy: str = "") -> pb.MappingSegment:
-    """A mapping segment as it is recorded on `/time/mapping`."""
-    return pb.MappingSegment(
-        id=segment.id,
-        revision=segment.revision,
-        boot_id=segment.boot_id,
-        raw0_ns=segment.raw0_ns,
-        utc0_ns=segment.utc0_ns,
-        rate=segment.rate,
-        var_offset_ns2=segment.cov[0],
-        cov_offset_rate=segment.cov[1],
-        var_rate=segment.cov[2],
-        wander_ns2_per_s=segment.wander_ns2_per_s,
-        hard_bound_ns=segment.hard_bound_ns,
-        drift_limit_ppb=segment.drift_limit_ppb,
-        state=pb.TimeState.Name(int(segment.state)),
-        sources=segment.sources,
-        policy=policy,
-    )
+    """A mapping segment as it is recorded on `/time/mapping`, with the policy in force."""
+    message = mapping_to_message(segment)
+    message.policy = policy
+    return message
 
 
 def mode_message(mode: SensorMode) -> pb.SensorMode:
