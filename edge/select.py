@@ -7,6 +7,7 @@ bias; it does not pay for its frames from the bucket, and no score can change it
 
 from __future__ import annotations
 
+import bisect
 import enum
 import hashlib
 from collections import deque
@@ -111,6 +112,7 @@ class Selector:
     options: SelectOptions = field(default_factory=SelectOptions)
     counts: dict[Choice, int] = field(default_factory=lambda: dict.fromkeys(Choice, 0))
     _scores: deque[float] = field(init=False, repr=False)
+    _sorted: list[float] = field(default_factory=list, repr=False)
     _bucket: TokenBucket = field(init=False, repr=False)
     _last_ns: dict[str, int] = field(default_factory=dict, repr=False)
 
@@ -148,11 +150,17 @@ class Selector:
 
     def _is_high(self, score: float) -> bool:
         """Whether a score is among the top share of those before it; it joins them."""
-        options, before = self.options, self._scores
-        above = sum(other >= score for other in before)
-        enough = len(before) >= options.warm_up
-        high = enough and score >= options.min_score and above < options.top_share * len(before)
-        before.append(score)
+        options, count = self.options, len(self._sorted)
+        above = count - bisect.bisect_left(self._sorted, score)
+        high = (
+            count >= options.warm_up
+            and score >= options.min_score
+            and above < options.top_share * count
+        )
+        if count == options.window:
+            del self._sorted[bisect.bisect_left(self._sorted, self._scores[0])]
+        self._scores.append(score)
+        bisect.insort(self._sorted, score)
         return high
 
 

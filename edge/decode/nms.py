@@ -1,7 +1,7 @@
 """Greedy non-maximum suppression per class, by ONNX Runtime's own kernel.
 
-It is exact, and the only one measured whose cost stays bounded: 5000 candidates take less than a
-millisecond where OpenCV takes 37 and numpy 50. The one-node graph lies beside this file.
+It is exact, and its cost is bounded: 5000 candidates take about a millisecond where OpenCV takes 37
+and numpy 50. The one-node graph lies beside this file.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ MAX_CANDIDATES = 30_000
 """Candidates beyond these, by score, are not looked at: the bound on cost per frame."""
 
 _MAX_CELLS = 1 << 21
+_PREFIX = 4
 _GRAPH = "nms.onnx"
 
 
@@ -42,17 +43,21 @@ class Suppressor:
         Args:
             candidates: Boxes above the score threshold in any order, scores > 0.
         """
-        if len(candidates) > MAX_CANDIDATES:
-            best = np.argpartition(-candidates.score, MAX_CANDIDATES)[:MAX_CANDIDATES]
-            candidates = _take(candidates, np.sort(best))
-        if len(candidates) == 0:
+        count = min(len(candidates), MAX_CANDIDATES)
+        if count == 0:
             return Boxes.none()
-        keep = self._keep(candidates) if len(candidates) > 1 else np.zeros(1, np.int64)
-        order = np.argsort(-candidates.score[keep], kind="stable")[: self._max_boxes]
-        return _take(candidates, keep[order])
+        ranked = _take(candidates, np.argsort(-candidates.score, kind="stable")[:count])
+        for prefix in (_PREFIX * self._max_boxes, count):
+            # Only better boxes suppress: what is kept of a prefix is a prefix of what is kept.
+            keep = self._keep(_take(ranked, np.arange(min(prefix, count))))
+            if len(keep) >= self._max_boxes or prefix >= count:
+                break
+        return _take(ranked, keep[: self._max_boxes])
 
     def _keep(self, boxes: Boxes) -> NDArray[np.int64]:
         """Ascending indices of the boxes to keep."""
+        if len(boxes) == 1:
+            return np.zeros(1, np.int64)
         classes, column = np.unique(boxes.class_id, return_inverse=True)
         if len(classes) * len(boxes) <= _MAX_CELLS:
             return np.sort(self._run(boxes, column, len(classes)))

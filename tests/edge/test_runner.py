@@ -49,11 +49,9 @@ def slow_slot(tmp_path: Path, rounds: int = 3000, side: int = 256, **changes: ob
 
 def test_process_is_the_plain_run(segmenter: ModelSlot) -> None:
     runner = Runner([segmenter], clock=CLOCK)
-    assert not runner.is_ready
     for index in range(3):
         given = frame(index)
         result = runner.process(given)
-        assert runner.is_ready
         assert result.valid
         assert result.labels is not None
         assert result.boxes is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -75,7 +76,7 @@ def test_edge_16_twenty_swaps_lose_and_double_nothing(old: Bundle, new: Bundle) 
         event = runner.swap_in_background(old if turn % 2 else new).result(20)
         assert event.action == "swapped"
         before = len(told.results)
-        told.wait(lambda seen=before: len(told.results) > seen + 1)
+        told.wait(partial(lambda seen: len(told.results) > seen + 1, before))
     stop.set()
     feeder.join()
     runner.stop()

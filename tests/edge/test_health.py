@@ -1,0 +1,86 @@
+"""Histograms, the health message, Prometheus text."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncline.edge.health import EDGES_NS, Histogram, rss_bytes, temperature_c
+from syncline.edge.job import Frame
+from syncline.edge.runner import ModelSlot, Runner
+
+from . import tiny
+from .harness import CLOCK, frame
+
+
+@given(st.lists(st.integers(0, 10**11), min_size=1, max_size=300), st.floats(0.01, 1.0))
+def test_quantiles_lie_in_the_right_bucket(durations: list[int], share: float) -> None:
+    histogram = Histogram()
+    for duration in durations:
+        histogram.add(duration)
+    exact = sorted(durations)[math.ceil(share * len(durations)) - 1]
+    got = histogram.quantile_ns(share)
+    assert got >= exact
+    lower = max((edge for edge in EDGES_NS if edge < exact), default=0)
+    upper = min((edge for edge in EDGES_NS if edge >= exact), default=max(durations))
+    assert lower < max(got, 1) <= max(upper, 1)
+    assert sum(histogram.counts) == histogram.count == len(durations)
+
+
+def test_buckets_are_fine_enough_for_ratios() -> None:
+    assert all(b / a <= 1.55 for a, b in pairwise(EDGES_NS))
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Runner:
+    runner = Runner([ModelSlot(name="main", bundle=tiny.bundle(tmp_path / "b"))], clock=CLOCK)
+    for index in range(3):
+        runner.process(frame(index))
+    runner.process(Frame("front", 3, np.zeros((2, 2), np.uint8), None, 0))
+    return runner
+
+
+def test_health_message_carries_the_books(runner: Runner) -> None:
+    message = runner.health().to_message()
+    assert (message.frames_captured, message.frames_processed) == (4, 3)
+    assert dict(message.dropped) == {"bad-frame": 1}
+    assert message.model_sha256 == runner.health().slots[0].model_digest
+    assert message.model_name == "tiny"
+    assert message.boot_id == CLOCK.boot_id
+    assert message.rss_bytes > 10 << 20
+    latency = {h.name: h for h in message.latency}
+    assert sum(latency["main.infer"].counts) == 3
+    assert len(latency["main.infer"].counts) == len(latency["main.infer"].edges_ns) + 1
+    assert type(message)().FromString(message.SerializeToString()) == message
+
+
+def test_prometheus_text_parses_and_agrees(runner: Runner) -> None:
+    text = runner.health().to_prometheus()
+    values = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        name, value = line.rsplit(" ", 1)
+        values[name] = float(value)
+    assert values['syncline_edge_frames_captured_total{slot="main"}'] == 4
+    assert values['syncline_edge_frames_dropped_total{slot="main",reason="bad-frame"}'] == 1
+    stage = 'slot="main",stage="infer"'
+    buckets = [v for k, v in values.items() if k.startswith(
+        f"syncline_edge_latency_seconds_bucket{{{stage}")]  # fmt: skip
+    assert buckets == sorted(buckets)
+    assert buckets[-1] == values[f"syncline_edge_latency_seconds_count{{{stage}}}"] == 3
+
+
+def test_memory_and_temperature_of_a_system_that_does_not_tell(tmp_path: Path) -> None:
+    assert rss_bytes(tmp_path / "none") == 0
+    assert math.isnan(temperature_c(tmp_path))
+    for zone, value in (("thermal_zone0", "41500"), ("thermal_zone1", "63000")):
+        (tmp_path / zone).mkdir()
+        (tmp_path / zone / "temp").write_text(value)
+    assert temperature_c(tmp_path) == 63.0
