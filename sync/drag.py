@@ -19,8 +19,8 @@ from syncline.sync.settings import EstimatorSettings
 from syncline.sync.window import Line, Window
 
 _SPACING_S = 60.0
-_MEMORY = 40
-_RECENT = 4
+_MEMORY = 48
+_RECENT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +65,19 @@ class DragWatch:
         rates = [p.y for p in past]
         return max(rates) - min(rates) < 0.5 * s.rate_step_limit
 
-    def rate_step(self, line: Line) -> tuple[float, Memory | None]:
-        """Rate step against a steady record, and the state to go back to."""
+    def rate_step(self, now: float, names: list[str]) -> tuple[list[str], Memory | None]:
+        """All sources in use left the remembered clock faster than an oscillator can.
+
+        Args:
+            now: Seconds since the epoch.
+            names: Lines of the sources in use.
+        """
         s = self.settings
-        for memory in self.history:
-            old = memory.line
-            lag = line.t - old.t
-            if lag > s.rate_step_horizon_s or old.yy > (0.3 * s.rate_step_limit) ** 2:
-                continue
-            if lag < _SPACING_S:
-                break
-            dy, dx = line.y - old.y, line.x - old.at(line.t)
-            sigma = math.sqrt(line.yy + old.yy + old.wander * old.wander * lag)
-            if abs(dy) < s.rate_step_limit + 6.0 * sigma:
-                continue
-            if abs(dx) > 6.0 * math.sqrt(line.xx + old.var(line.t)) and self._record(memory):
-                return dy, memory
-        return 0.0, None
+        for memory in self._memories(now, s.rate_step_horizon_s):
+            left, stayed = self._split(memory, now, names, s.rate_step_limit)
+            if left and not stayed and self._record(memory):
+                return left, memory
+        return [], None
 
     def conflict(self, now: float, names: list[str]) -> tuple[list[str], Memory | None]:
         """Sources that left the remembered clock while others stayed with it.
@@ -92,35 +88,37 @@ class DragWatch:
         """
         if len(names) < 2:
             return [], None
-        for memory in self.history:
-            lag = now - memory.line.t
-            if lag > self.settings.rate_step_horizon_s:
-                continue
-            if lag < 4.0 * _SPACING_S:
-                break
-            left, stayed = self._split(memory, now, names)
+        for memory in self._memories(now, self.settings.conflict_horizon_s):
+            left, stayed = self._split(memory, now, names, 0.0)
             if left and stayed and self._record(memory):
                 return left, memory
         return [], None
 
-    def _split(self, memory: Memory, now: float, names: list[str]) -> tuple[list[str], list[str]]:
+    def _memories(self, now: float, horizon_s: float) -> list[Memory]:
+        lags = [(now - m.line.t, m) for m in self.history]
+        return [m for lag, m in lags if 3.5 * _SPACING_S <= lag <= horizon_s]
+
+    def _split(
+        self, memory: Memory, now: float, names: list[str], rate: float
+    ) -> tuple[list[str], list[str]]:
+        """Sources that left the remembered clock by more than noise plus `rate`, and those not."""
         left, stayed = [], []
         for name in names:
-            edges = [e for e in self.recent.get(name, ()) if e.t > memory.line.t]
-            if len(edges) < _RECENT or now - edges[0].t > 0.9 * (now - memory.line.t):
-                continue
-            found = [departure(memory.window, name, e, memory.line.wander) for e in edges]
-            values = [f for f in found if f is not None]
-            if len(values) < _RECENT:
-                continue
+            edges = [e for e in self.recent.get(name, ()) if e.t > memory.line.t + 60.0]
             path = memory.window.path(name)
-            trip = path[0] - path[2] if path else 0.0
-            limit = self.settings.gate_floor_s + 0.01 * trip
-            sign = 1.0 if sum(d for d, _ in values) > 0.0 else -1.0
-            # one-sided minima: a dragging source violates with nearly every quick reply
-            hits = [d * sign > limit + 6.0 * s for d, s in values]
-            if sum(hits) >= 2 and all(d * sign >= 0.0 for d, _ in values):
+            if len(edges) < 2 or path is None or now - edges[-1].t > 0.5 * (now - memory.line.t):
+                continue
+            limit = self.settings.gate_floor_s + 0.005 * (path[0] - path[2])
+            ahead = behind = 0
+            for e in edges:
+                found = departure(memory.window, name, e, memory.line.wander)
+                if found is not None:
+                    room = limit + 5.0 * found[1] + rate * (e.t - memory.line.t)
+                    ahead += found[0] > room
+                    behind += -found[0] > room
+            # one-sided minima: a dragging source violates one edge with its quick replies
+            if max(ahead, behind) >= 2 and min(ahead, behind) == 0:
                 left.append(name)
-            elif not any(hits):
+            elif max(ahead, behind) == 0:
                 stayed.append(name)
         return left, stayed

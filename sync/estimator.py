@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 from syncline.sync.events import Adjust, Event, StateChange, Verdict
-from syncline.sync.learned import LearnedOscillator
+from syncline.sync.oscillator import LearnedOscillator
 from syncline.sync.measurement import UNUSABLE, Flag, Measurement
 from syncline.sync.selection import NORMAL_KINDS, Selection
 from syncline.sync.settings import EstimatorSettings

@@ -11,7 +11,7 @@ from syncline.sync.drag import DragWatch, Memory
 from syncline.sync.events import Event, SourceVerdict, Step, Verdict
 from syncline.sync.gate import Edges, Finding, against_path, against_proof
 from syncline.sync.hard import HardInterval
-from syncline.sync.learned import LearnedOscillator
+from syncline.sync.oscillator import LearnedOscillator
 from syncline.sync.measurement import Measurement, SourceKind
 from syncline.sync.settings import EstimatorSettings
 from syncline.sync.track import Block, Track
@@ -79,7 +79,8 @@ class Selection:
         """Rate error that the hard bound allows for."""
         s = self.settings
         limit = s.proof_drift_ppb if proof else s.drift_limit_ppb
-        return limit * 1e-9 + 5.0 * math.sqrt(line.yy)
+        sigma = 5.0 * math.sqrt(line.yy)
+        return limit * 1e-9 + (sigma if self.young() else min(sigma, 1e-5))
 
     def sigma(self, m: Measurement) -> float:
         """Stamp noise of a measurement, s."""
@@ -136,9 +137,27 @@ class Selection:
 
     def solve(self) -> None:
         """Solve the window and let the drag tests look at it."""
-        self.window.solve()
+        before = self.window.line
+        line = self.window.solve()
+        if before is not None and self._astray(line):
+            self._return()
+            return
         if self.drags.remember(self.window) and not self.young():
             self._check_drags()
+
+    def _astray(self, line: Line) -> bool:
+        """True when a solve left what is proved: contradicting sources can make it diverge."""
+        if self.young() or not self.hard.known or not math.isfinite(line.x + line.y):
+            return not math.isfinite(line.x + line.y)
+        x = line.at(self.hard.t)
+        slack = 0.25 * (self.hard.high - self.hard.low) + 2e-5
+        return not self.hard.low - slack <= x <= self.hard.high + slack
+
+    def _return(self) -> None:
+        """Go back to the newest remembered window; the rows since are lost."""
+        if self.drags.history:
+            memory = self.drags.history.pop()
+            self.window = memory.window.snapshot()
 
     # -- one-way sources -----------------------------------------------------------------------------
 
@@ -318,10 +337,11 @@ class Selection:
             reason = "leaves the own clock while other sources stay with it"
             self._go_back(memory, [selected[name] for name in left], reason)
             return
-        step, memory = self.drags.rate_step(line)
+        left, memory = self.drags.rate_step(self.now, list(selected))
         if memory is not None:
-            reason = f"its rate stepped by {step * 1e6:+.2f} ppm: no oscillator does that"
-            self.hard.widen(abs(step) * (line.t - memory.line.t))
+            reason = "leaves the own clock faster than an oscillator can change its rate"
+            age = self.now - memory.line.t
+            self.hard.widen(abs(line.at(self.now) - memory.line.at(self.now)) + 1e-6 * age)
             self._go_back(memory, list(selected.values()), reason)
             self.last_accept = memory.line.t
 

@@ -51,6 +51,7 @@ class EstimatorSettings:
         trust_ratio: Refused sources outweigh the own clock after this many times its own record.
         rate_step_limit: Rate step of the oscillator within the horizon that is still believed.
         rate_step_horizon_s: That horizon.
+        conflict_horizon_s: How far back sources are compared with the remembered clock.
         reboot_rate_sigma: Change of rate over a reboot, one sigma.
         expiry_bound_ns: Hard bound beyond which the time is no longer offered (COLD).
     """
@@ -62,7 +63,7 @@ class EstimatorSettings:
     wander_start: float = 5e-8
     wander_typical: float = 2e-9
     wander_min: float = 2e-10
-    wander_max: float = 1e-6
+    wander_max: float = 3e-7
     wander_weight: float = 2.0
     wander_boost: float = 3.0
     white_fm: float = 1e-10
@@ -95,5 +96,6 @@ class EstimatorSettings:
     trust_ratio: float = 3.0
     rate_step_limit: float = 3e-6
     rate_step_horizon_s: float = 1800.0
+    conflict_horizon_s: float = 7200.0
     reboot_rate_sigma: float = 1e-7
     expiry_bound_ns: float = 1e9
