@@ -216,12 +216,12 @@ def pack(message: Message) -> bytes:
     if isinstance(message, Ack):
         return PREFIX + bytes([ACK]) + _ACK.pack(*message)
     if isinstance(message, Part):
-        crc = crc32(message.body, crc32(message.digest, message.offset & 0xFFFFFFFF))
-        head = _PART.pack(message.digest, message.offset, crc)
+        head = _PART.pack(message.digest, message.offset, 0)
+        head = head[:-4] + crc32(message.body, crc32(head[:-4])).to_bytes(4, "little")
         return b"".join([PREFIX, bytes([PART]), head, message.body])
     if isinstance(message, Chunk):
-        crc = crc32(message.body, message.offset & 0xFFFFFFFF)
-        head = _CHUNK.pack(message.request, message.offset, crc)
+        head = _CHUNK.pack(message.request, message.offset, 0)
+        head = head[:-4] + crc32(message.body, crc32(head[:-4])).to_bytes(4, "little")
         return b"".join([PREFIX, bytes([CHUNK]), head, message.body])
     return PREFIX + bytes([_CODES[type(message)]]) + _ENCODER.encode(message)
 
@@ -273,7 +273,7 @@ def _unpack_data(data: bytes) -> Data:
 def _unpack_part(data: bytes) -> Part:
     digest, offset, crc = _PART.unpack_from(data, 3)
     body = data[3 + _PART.size :]
-    if crc32(body, crc32(digest, offset & 0xFFFFFFFF)) != crc:
+    if crc32(body, crc32(data[3 : 3 + _PART.size - 4])) != crc:
         raise MessageError("PART does not match its checksum")
     return Part(digest, offset, body)
 
@@ -281,6 +281,6 @@ def _unpack_part(data: bytes) -> Part:
 def _unpack_chunk(data: bytes) -> Chunk:
     request, offset, crc = _CHUNK.unpack_from(data, 3)
     body = data[3 + _CHUNK.size :]
-    if crc32(body, offset & 0xFFFFFFFF) != crc:
+    if crc32(body, crc32(data[3 : 3 + _CHUNK.size - 4])) != crc:
         raise MessageError("CHUNK does not match its checksum")
     return Chunk(request, offset, body)
