@@ -18,8 +18,10 @@ from syncline.sensors.index import infer_indices
 
 I64 = NDArray[np.int64]
 
-MARK_SLOTS = 2
+MARK_SLOTS = 3
 """Edges that must be missing in a row to count as a mark."""
+AROUND_SLOTS = 5
+"""How much beside a mark is compared."""
 MARGIN = 2
 """By how many contradictions the best shift must be better than any other."""
 
@@ -66,13 +68,18 @@ def align_start(
     slots = np.rint(np.cumsum(np.rint(np.diff(edges, prepend=edges[0]) / period_ns)))
     slots = slots.astype(np.int64)
     unknown = Alignment(None, None, Quality.AMBIGUOUS)
-    if int(np.diff(slots).max()) <= MARK_SLOTS:
+    marks = np.flatnonzero(np.diff(slots) > MARK_SLOTS)
+    if len(marks) == 0:
         return unknown
+    windows = [(slots[m] - AROUND_SLOTS, slots[m + 1] + AROUND_SLOTS) for m in marks.tolist()]
     frames = infer_indices(arrivals, period_ns)[0]
     grid = np.interp(frames, slots, edges.astype(np.float64) - float(edges[0]))
     lead = round(float(np.median(arrivals - edges[0] - grid)) / period_ns - 0.5)
     shifts = range(lead - max_periods, lead + max_periods + 1)
-    contradictions = [_contradictions(slots, frames + shift) for shift in shifts]
+    contradictions = [
+        sum(_contradictions(slots, frames + shift, low, high) for low, high in windows)
+        for shift in shifts
+    ]
     order = np.argsort(contradictions, kind="stable")
     if contradictions[order[1]] - contradictions[order[0]] < MARGIN:
         return unknown
@@ -80,9 +87,9 @@ def align_start(
     return _latency(edges, slots, arrivals, frames + shift, period_ns)
 
 
-def _contradictions(slots: I64, frames: I64) -> int:
-    """Frames where no edge was, and edges without a frame, in the common stretch."""
-    low, high = max(slots[0], frames[0]), min(slots[-1], frames[-1])
+def _contradictions(slots: I64, frames: I64, low: int, high: int) -> int:
+    """Frames where no edge was, and edges without a frame, in slots low..high."""
+    low, high = max(low, int(slots[0])), min(high, int(slots[-1]))
     edges = slots[(slots >= low) & (slots <= high)]
     taken = frames[(frames >= low) & (frames <= high)]
     both = len(np.intersect1d(edges, taken))

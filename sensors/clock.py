@@ -248,6 +248,11 @@ class BlockMinKalman:
         state = self._state((device_ns - self._x0) * 1e-9, Quality.OK)
         return Stamp(device_ns + state.offset_ns, self.clock, event, state.sigma_ns, state.bias_ns)
 
+    @property
+    def started(self) -> bool:
+        """True once a frame was given."""
+        return self._started
+
     def offset_at(self, device_ns: Ns) -> Ns:
         """Host minus device time at `device_ns` by the present mapping."""
         return self._z0 + round(self._est.at((device_ns - self._x0) * 1e-9))

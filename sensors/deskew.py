@@ -48,7 +48,7 @@ def deskew(
     if not (np.isfinite(camera).all() and np.isfinite(omega).all()):
         raise SensorDataError("deskew: K and angular_velocity must be finite")
     at_ns = ft.centre_ns() if reference_ns is None else reference_ns
-    dt_s: F64 = (ft.pixel_time(points) - at_ns) * 1e-9
+    dt_s = (ft.pixel_time(points) - at_ns).astype(np.float64) * 1e-9
     ones = np.ones((*points.shape[:-1], 1))
     rays = np.concatenate([points, ones], axis=-1) @ np.linalg.inv(camera).T
     turned = _rotate(rays, omega, dt_s)

@@ -57,7 +57,7 @@ class TimingReport:
         out = [
             f"{self.count} stamps over {self.span_ns / 1e9:.3f} s",
             f"period {self.period_ns / 1e6:.4f} ms ({self.rate_hz:.4f} Hz)",
-            f"jitter {self.jitter_ns / 1e6:.4f} ms (1 sigma), p99 {self.jitter_p99_ns / 1e6:.4f} ms",
+            f"jitter {self.jitter_ns / 1e6:.4f} ms, p99 {self.jitter_p99_ns / 1e6:.4f} ms",
             f"intervals {self.shortest_ns / 1e6:.3f} to {self.longest_ns / 1e6:.3f} ms",
             f"{self.drops} frames missing in {self.gaps} gaps",
         ]

@@ -137,7 +137,8 @@ def _wander(spec: TraceSpec, t_s: F64, rng: np.random.Generator) -> I64:
     )
     slewing = (t_s >= spec.host_step_at_s) & (t_s < spec.host_step_at_s + 60.0)
     skew_ppm = skew_ppm + np.where(slewing, spec.host_slew_ppm, 0.0)
-    return np.rint(np.cumsum(skew_ppm * step_s * 1e3)).astype(np.int64)
+    offset: I64 = np.rint(np.cumsum(skew_ppm * step_s * 1e3)).astype(np.int64)
+    return offset
 
 
 def _auto_exposure(spec: TraceSpec, count: int, rng: np.random.Generator) -> I64:
@@ -145,7 +146,8 @@ def _auto_exposure(spec: TraceSpec, count: int, rng: np.random.Generator) -> I64
     slow = np.cumsum(rng.normal(0.0, 0.01, count)) + rng.uniform(low, high)
     span = max(high - low, 1e-12)
     folded = low + np.abs((slow - low) % (2 * span) - span)
-    return np.rint(np.exp(folded)).astype(np.int64)
+    exposure: I64 = np.rint(np.exp(folded)).astype(np.int64)
+    return exposure
 
 
 def _delay(spec: TraceSpec, count: int, rng: np.random.Generator) -> I64:

@@ -81,7 +81,7 @@ def smooth_clock(
     groups = _split(record)
     walk = _refine(groups, max(_best_walk(groups), _slowest(groups, window_s)))
     knots = [_smooth(group, walk) for group in groups]
-    t_s: F64 = (device_ns - x0_ns) * 1e-9
+    t_s = (device_ns - x0_ns).astype(np.float64) * 1e-9
     offset, sigma, segment = _evaluate(knots, t_s, (host_ns - device_ns - z0_ns).astype(np.float64))
     return SmoothClock(z0_ns + np.rint(offset).astype(np.int64), sigma, segment, walk, live)
 
