@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from syncline.errors import LogError, StorageError, SynclineError, UsageError
+from syncline.errors import LogError, SynclineError
 from syncline.log.chunk import load_records
 from syncline.log.exact import Entries, ExactWriter
 from syncline.log.folder import CAM, PINNED, RING, TAIL, TEL, Segment, list_segments
 from syncline.log.index import ChunkRef, FileIndex
 from syncline.log.mapped import MappedFile
 from syncline.log.records import SchemaRecord
+from syncline.log.rewrite import new_file
 from syncline.log.scan import Walk, chunk_offsets
 from syncline.log.schemas import schema_named
 from syncline.log.tail import TailMessage, read_tail
@@ -70,25 +70,13 @@ def recover(path: Path, out: Path, *, limits: Limits | None = None) -> RecoveryR
         LogError: `path` is no MCAP file at all.
         StorageError: `out` cannot be written.
     """
-    if out.exists():
-        raise UsageError(f"{out} exists", remedy="Choose another output")
     limits = limits or Limits()
     file = MappedFile(path)
-    ended = file.has_footer()
     index = Walk(file.view, limits).salvage(chunk_offsets(file, limits))
-    try:
-        with out.open("xb") as target:
-            report = _Salvage(file.view, index, limits).write_to(
-                ExactWriter(target, index.profile, packed=path.name != CAM), _tail_beside(path)
-            )
-            target.flush()
-            os.fsync(target.fileno())
-    except OSError as error:
-        out.unlink(missing_ok=True)
-        raise StorageError(
-            f"cannot write {out}: {error.strerror}", remedy="Free space or choose another folder"
-        ) from None
-    return replace(report, path=path, out=out, complete=ended)
+    with new_file(out) as target:
+        writer = ExactWriter(target, index.profile, packed=path.name != CAM)
+        report = _Salvage(file.view, index, limits).write_to(writer, _tail_beside(path))
+    return replace(report, path=path, out=out, complete=file.has_footer())
 
 
 def _tail_beside(path: Path) -> list[TailMessage]:
@@ -214,7 +202,11 @@ class _Salvage:
 
     def _attachments(self, writer: ExactWriter) -> None:
         for pos, end in self._index.attachments:
-            found = parse_attachment(self._view, pos, end, self._limits)
+            try:
+                found = parse_attachment(self._view, pos, end, self._limits)
+            except LogError:
+                self._index.damaged_records += 1
+                continue
             writer.attachment(
                 self._view[pos:end],
                 found.log_ns,

@@ -78,6 +78,8 @@ def _read_db3(path: Path) -> Iterator[Record]:
     base = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
     try:
         base.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limits.chunk)
+        # SQLite refuses a file shorter than its header says, unless the schema may be repaired.
+        base.execute("PRAGMA writable_schema=ON")
         channels = {c.id: c for c in _db3_channels(base)}
         counts: dict[int, int] = {}
         query = "SELECT topic_id, timestamp, data FROM messages ORDER BY rowid"
