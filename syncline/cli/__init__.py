@@ -47,6 +47,9 @@ _COMMANDS: dict[tuple[str, str], tuple[str, str]] = {
     ("model", "check"): ("syncline.cli.model_check:check", "Examine a model; say what to do."),
     ("model", "bench"): ("syncline.cli.model_bench:bench", "CPU time of models, side by side."),
     ("model", "quantize"): ("syncline.cli.model_quantize:quantize", "Quantise, behind a gate."),
+    ("time", "status"): ("syncline.cli.time_status:status", "Show state, bounds and sources."),
+    ("time", "watch"): ("syncline.cli.time_status:watch", "Show them live."),
+    ("time", "serve"): ("syncline.cli.time_status:serve", "Run the time service alone."),
 }
 
 
