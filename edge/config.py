@@ -11,7 +11,7 @@ from syncline.config import Section, load
 from syncline.errors import ConfigError
 from syncline.sensors.frame import Anchor
 from syncline.sensors.mode import ScanDirection, SensorMode, Shutter
-from syncline.sync.config import TimeSection
+from syncline.sync.config import TimeConfig
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_-]{1,64}$")]
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
@@ -87,7 +87,7 @@ class ModelSection(Section, frozen=True, kw_only=True):
     Attributes:
         bundle: Folder of a model bundle, or the name of one that ships with syncline.
         channel: Follow this channel of the collector's registry; empty: never update.
-        trusted_keys: Ed25519 public keys (64 hex digits); a bundle must be signed by one of them.
+        trusted_keys: Files of Ed25519 public keys; a bundle must be signed by one of them.
             Empty: only the bundle named here runs, and updates are refused.
         policy: What happens to frames that come faster than they can be processed: `latest` keeps
             the newest, `fifo` queues up to `queue`, `block` holds the camera back.
@@ -99,7 +99,7 @@ class ModelSection(Section, frozen=True, kw_only=True):
 
     bundle: str = "road-detector"
     channel: str = ""
-    trusted_keys: tuple[Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")], ...] = ()
+    trusted_keys: tuple[str, ...] = ()
     policy: Literal["latest", "fifo", "block"] = "latest"
     queue: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 8
     deadline_ms: Positive = 500.0
@@ -165,7 +165,7 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
     model: ModelSection = ModelSection()
     record: RecordSection = RecordSection()
     link: LinkSection = LinkSection()
-    time: TimeSection = TimeSection()
+    time: TimeConfig = TimeConfig()
     health: HealthSection = HealthSection()
 
 

@@ -17,6 +17,7 @@ from syncline.edge.slot import ModelSlot
 from syncline.edge.swap import SwapEvent, SwapPolicy
 from syncline.edge.updater import Fetch, ModelStore, ModelUpdater, UpdateEvent
 from syncline.errors import LinkError, ModelError, SynclineError, UsageError
+from syncline.link.signing import load_verify_key
 from syncline.timebase import NS_PER_S, RawClock
 
 _log = logging.getLogger(__name__)
@@ -53,8 +54,13 @@ def first_bundle(section: ModelSection, store: ModelStore) -> Bundle:
 
 
 def trusted_keys(section: ModelSection) -> tuple[bytes, ...]:
-    """The configured keys as bytes."""
-    return tuple(bytes.fromhex(key) for key in section.trusted_keys)
+    """The configured keys, raw 32 bytes each.
+
+    Raises:
+        ConfigError: A file is absent or holds no Ed25519 key.
+    """
+    keys = (load_verify_key(Path(path)) for path in section.trusted_keys)
+    return tuple(key.public_bytes_raw() for key in keys)
 
 
 def model_slot(section: ModelSection, bundle: Bundle, cache: Path) -> ModelSlot:

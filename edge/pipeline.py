@@ -22,15 +22,15 @@ from syncline.edge.records import (
     classification_message,
     detections_message,
     drop_message,
-    event_message,
-    segment_message,
     segmentation_message,
     timing_message,
 )
 from syncline.errors import MediaError
 from syncline.log.schemas import annotations_message, image_message
 from syncline.sensors.frame import FrameTime, RawFrame
-from syncline.sync.events import Event
+from syncline.sync.notices import Notice
+from syncline.sync.publish import notice_message, segment_message, source_message
+from syncline.sync.status import SourceRow
 from syncline.timebase import MappingSegment
 
 TOP_CLASSES = 5
@@ -70,10 +70,14 @@ class Pipeline:
         message = segment_message(segment, policy)
         return [Output(topics.MAPPING.name, message, segment.raw0_ns)]
 
-    def event(self, event: Event) -> list[Output]:
-        """A time event."""
-        message = event_message(event, self._boot_id)
-        return [Output(topics.EVENTS.name, message, event.raw_ns)]
+    def notice(self, notice: Notice) -> list[Output]:
+        """Something happened to a clock, a source or the policy."""
+        message = notice_message(notice, self._boot_id)
+        return [Output(topics.EVENTS.name, message, notice.raw_ns)]
+
+    def source(self, row: SourceRow, raw_ns: int) -> list[Output]:
+        """A time source as it stands."""
+        return [Output(topics.SOURCES.name, source_message(row, raw_ns), raw_ns)]
 
     def captured(self, frame: RawFrame, timing: FrameTime) -> list[Output]:
         """A frame was captured: its timing, and its picture when pictures are recorded."""

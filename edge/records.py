@@ -11,13 +11,10 @@ from numpy.typing import NDArray
 from syncline.edge.job import Drop
 from syncline.edge.swap import SwapEvent
 from syncline.edge.updater import UpdateEvent
-from syncline.log.mapping import mapping_to_message
 from syncline.log.schemas import LogMessage
 from syncline.messages import syncline_pb2 as pb
 from syncline.sensors.frame import Anchor, FrameTime, RawFrame
 from syncline.sensors.mode import ScanDirection, SensorMode, Shutter
-from syncline.sync.events import Adjust, Event, SourceVerdict, StateChange, Step, UnknownStep
-from syncline.timebase import MappingSegment
 
 NO_TRIGGER = -1
 
@@ -52,13 +49,6 @@ class Output:
     topic: str
     message: LogMessage
     raw_ns: int
-
-
-def segment_message(segment: MappingSegment, policy: str = "") -> pb.MappingSegment:
-    """A mapping segment as it is recorded on `/time/mapping`, with the policy in force."""
-    message = mapping_to_message(segment)
-    message.policy = policy
-    return message
 
 
 def mode_message(mode: SensorMode) -> pb.SensorMode:
@@ -208,39 +198,6 @@ def classification_message(
         invalid_reason=ref.invalid_reason,
         shadow=ref.shadow,
     )
-
-
-_EVENT_KIND = {
-    Adjust: pb.CLOCK_EVENT_ADJUST,
-    Step: pb.CLOCK_EVENT_STEP,
-    UnknownStep: pb.CLOCK_EVENT_UNKNOWN_STEP,
-    SourceVerdict: pb.CLOCK_EVENT_SOURCE_VERDICT,
-    StateChange: pb.CLOCK_EVENT_STATE,
-}
-
-
-def event_message(event: Event, boot_id: str) -> pb.ClockEvent:
-    """A time event as it is recorded on `/time/events`."""
-    message = pb.ClockEvent(boot_id=boot_id, raw_ns=event.raw_ns, kind=_EVENT_KIND[type(event)])
-    if isinstance(event, Adjust):
-        message.size_ns = event.offset_ns
-        message.detail = f"segment {event.segment_id}, rate {event.rate_change * 1e9:+.3f} ppb"
-    elif isinstance(event, Step):
-        message.size_ns = event.size_ns
-        message.sigma_ns = float(event.uncertainty_ns)
-        message.source = event.clock.name
-        message.detail = event.reason
-    elif isinstance(event, UnknownStep):
-        message.source = event.clock.name
-        message.detail = event.reason
-    elif isinstance(event, SourceVerdict):
-        message.source = event.source
-        message.size_ns = event.offset_ns
-        message.detail = f"{event.verdict.name}: {event.reason}"
-    else:
-        message.state = pb.TimeState.Name(int(event.new))
-        message.detail = event.reason
-    return message
 
 
 def drop_message(drop: Drop) -> pb.Drop:

@@ -1,35 +1,75 @@
-"""The clock as a part of the edge daemon."""
+"""The clock as a part of the edge daemon: a thread around the time service."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from syncline.edge.pipeline import Pipeline
 from syncline.edge.records import Output
 from syncline.messages import syncline_pb2 as pb
-from syncline.sync.config import TimeSection
-from syncline.timebase import RawClock
+from syncline.sync.config import TimeConfig
+from syncline.sync.daemon import Outlets
+from syncline.sync.services import build_service
+from syncline.timebase import NO_BOUND_NS, RawClock, TimeState
 
 
 class TimePart:
-    """Runs the time service and turns what it says into messages."""
+    """Runs the time service and turns what it says into messages.
+
+    Args:
+        config: `[time]` of the configuration.
+        folder: Where the floor and the learned oscillator are kept, unless `state_dir` says.
+        clock: Raw clock.
+        pipeline: Makes the messages; frames name the segment that it saw last.
+        emit: Takes them; called on the clock's thread.
+
+    Raises:
+        ConfigError: Keys that contradict each other.
+    """
 
     def __init__(
         self,
-        section: TimeSection,
+        config: TimeConfig,
         folder: Path,
         clock: RawClock,
         pipeline: Pipeline,
         emit: Callable[[list[Output]], None],
     ) -> None:
-        self._section = section
+        if not config.state_dir:
+            folder.mkdir(parents=True, exist_ok=True)
+            config = TimeConfig(
+                **{name: getattr(config, name) for name in config.__struct_fields__}
+                | {"state_dir": str(folder)}
+            )
+        self._clock = clock
+        outlets = Outlets(
+            segment=lambda segment, policy: emit(pipeline.segment(segment, policy)),
+            notice=lambda notice: emit(pipeline.notice(notice)),
+            source=lambda row, raw_ns: emit(pipeline.source(row, raw_ns)),
+        )
+        self._service = build_service(config, clock, outlets=outlets)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="time", daemon=True)
+
+    def _run(self) -> None:
+        self._service.run(self._stop.is_set)
 
     def start(self) -> None:
         """Begin to listen to the sources."""
+        self._thread.start()
 
     def add_to(self, message: pb.Health) -> None:
         """Add the state of the clock to a health message."""
+        known = self._service.conductor.utc(self._clock.raw_ns())
+        state = TimeState.COLD if known is None else known.state
+        message.time_state = pb.TimeState.Name(int(state))
+        if known is not None and known.bound_ns < NO_BOUND_NS:
+            message.time_bound_ns = known.bound_ns
 
     def close(self) -> None:
-        """Stop and keep what was learned of the oscillator."""
+        """Stop, and keep what was learned of the oscillator."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout=5.0)
