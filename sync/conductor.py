@@ -172,6 +172,10 @@ class Conductor:
         both = [*self.fine.sources(), *self.coarse.sources()]
         return [replace(s, last_raw_ns=s.last_raw_ns - slept) for s in both]
 
+    def kind_of(self, source: str) -> SourceKind | None:
+        """Kind of a source that was heard."""
+        return self._kinds.get(source)
+
     def snapshot(self) -> LearnedOscillator | None:
         """The learned oscillator, to be stored."""
         return self.fine.snapshot()

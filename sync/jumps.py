@@ -88,9 +88,9 @@ class JumpDetector:
         self.slewed_ns = 0
 
     @property
-    def real_minus_raw_ns(self) -> int:
-        """REALTIME minus RAW at the last check."""
-        return self._last.real.other_ns - self._last.real.raw_ns
+    def last_real(self) -> PairedRead:
+        """REALTIME against RAW at the last check."""
+        return self._last.real
 
     def check(self, reads: ClockReads, noticed: bool) -> list[Jump]:
         """Compare with the last reads.
@@ -218,6 +218,11 @@ class JumpWatch:
         self._notice = notice
         self._reads = reads
         self.detector = JumpDetector(reads())
+
+    @property
+    def last_real(self) -> PairedRead:
+        """REALTIME against RAW at the last poll."""
+        return self.detector.last_real
 
     def fileno(self) -> int:
         """Descriptor to wait on, or -1."""

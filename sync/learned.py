@@ -1,20 +1,47 @@
-"""What is kept of an oscillator across boots."""
+"""The learned oscillator, kept over reboots."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from pathlib import Path
+
+import msgspec
+
+from syncline.sync.estimator import LearnedOscillator
+from syncline.sync.floor import MAX_SAVED_BYTES, write_durably
+
+MAX_RATE = 1e-3
 
 
-@dataclass(frozen=True, slots=True)
-class LearnedOscillator:
-    """An oscillator as it was last known.
-
-    Attributes:
-        rate: dUTC/draw - 1.
-        rate_sigma: One sigma of `rate` at the next boot.
-        wander: Random-walk FM, 1/sqrt(s).
-    """
+class OscillatorState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file: no instant is kept in it, so raw times of two boots are never joined."""
 
     rate: float
     rate_sigma: float
     wander: float
+
+
+def load_oscillator(path: Path) -> tuple[LearnedOscillator | None, str]:
+    """The stored oscillator, and what is wrong with the file ("" when nothing is)."""
+    try:
+        if path.stat().st_size > MAX_SAVED_BYTES:
+            return None, f"{path} is larger than {MAX_SAVED_BYTES} bytes and was ignored"
+        s = msgspec.json.decode(path.read_bytes(), type=OscillatorState)
+    except FileNotFoundError:
+        return None, ""
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return None, f"{path} cannot be used: {error}"
+    good = all(math.isfinite(x) for x in (s.rate, s.rate_sigma, s.wander))
+    if not good or abs(s.rate) > MAX_RATE or not 0 < s.rate_sigma < MAX_RATE or s.wander < 0:
+        return None, f"{path}: rate {s.rate} +- {s.rate_sigma} is not an oscillator's"
+    return LearnedOscillator(s.rate, s.rate_sigma, s.wander), ""
+
+
+def save_oscillator(path: Path, learned: LearnedOscillator) -> None:
+    """Store it durably.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    state = OscillatorState(learned.rate, learned.rate_sigma, learned.wander)
+    write_durably(path, msgspec.json.encode(state))

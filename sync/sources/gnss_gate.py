@@ -85,6 +85,7 @@ class GnssGate:
         in_band: Message latency.
         trust_leap: The receiver is known to keep leap seconds over power-off.
         reference: The service's own estimate, asked for the GPS epoch and for leap seconds.
+        kind: Noise model of the measurements.
     """
 
     def __init__(
@@ -95,11 +96,14 @@ class GnssGate:
         *,
         trust_leap: bool = False,
         reference: Reference | None = None,
+        kind: SourceKind = SourceKind.GNSS,
     ) -> None:
         self.name = name
+        self._kind = kind
         self.tally = Tally()
         self.epochs = 0
         self.usable = 0
+        self.last: Measurement | None = None
         self._floor = floor
         self._in_band = in_band or InBand()
         self._trust_leap = trust_leap
@@ -116,12 +120,13 @@ class GnssGate:
         reason, utc_ns, bound_ns = self._judge(epoch)
         if reason:
             self.tally.add(reason)
+            self.last = None
             return None
         self.usable += 1
         band = self._in_band
-        return Measurement(
+        self.last = Measurement(
             self.name,
-            SourceKind.GNSS,
+            self._kind,
             epoch.raw_ns - band.latency_ns,
             utc_ns,
             uncertainty_ns=max(band.sigma_ns, epoch.accuracy_ns),
@@ -129,6 +134,7 @@ class GnssGate:
             arrival_raw_ns=epoch.raw_ns,
             flags=Flag.NONE,
         )
+        return self.last
 
     def _judge(self, epoch: GnssEpoch) -> tuple[str, int, int]:
         """Reason of refusal ("" for none), UTC and hard bound."""

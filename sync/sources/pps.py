@@ -19,7 +19,7 @@ from syncline.errors import ClockError, DeviceError, PermissionDeniedError
 from syncline.sync.measurement import Measurement, SourceKind
 from syncline.sync.sources.pairing import real_to_raw
 from syncline.sync.sources.source import GnssSignals, Health, SourceHealth, Tally
-from syncline.timebase import NS_PER_S, Clock, PairedRead, RawClock, UtcTime, paired_read
+from syncline.timebase import NS_PER_S, Clock, PairedRead, RawClock, paired_read
 
 PPS_FETCH = 0xC00870A4
 """_IOWR('p', 0xa4, struct pps_fdata *) of linux/pps.h on 64-bit machines."""
@@ -137,9 +137,25 @@ class Label:
 Labeller = Callable[[int], Label | None]
 
 
-def estimate_label(utc: UtcTime | None, raw_ns: int) -> Label | None:
-    """A label out of the service's own estimate."""
-    return None if utc is None else Label(raw_ns, utc.utc_ns, utc.bound_ns)
+EPOCH_MARGIN_NS = 20_000_000
+
+
+def epoch_label(epoch: Measurement | None, raw_ns: int) -> Label | None:
+    """The second of a pulse by the receiver's last message.
+
+    A message follows its pulse by less than a second, so the pulse that follows a message by less
+    than a second is the next one. Epochs whose leap seconds are in doubt label nothing.
+
+    Args:
+        epoch: Last accepted epoch, `arrival_raw_ns` of its first byte.
+        raw_ns: The pulse.
+    """
+    if epoch is None or epoch.root_bound_ns >= 2 * NS_PER_S or epoch.utc_ns % NS_PER_S:
+        return None
+    after_ns = raw_ns - epoch.arrival_raw_ns
+    if not EPOCH_MARGIN_NS < after_ns < NS_PER_S - EPOCH_MARGIN_NS:
+        return None
+    return Label(raw_ns, epoch.utc_ns + NS_PER_S, 0)
 
 
 class PulsePairing:

@@ -1,0 +1,94 @@
+"""Segments, notices and source rows as messages of `syncline.proto`, and segments back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from syncline.errors import MessageError
+from syncline.messages import syncline_pb2 as pb
+from syncline.sync.notices import Notice
+from syncline.sync.status import SourceRow
+from syncline.timebase import MappingSegment, TimeState
+
+MAX_SOURCES = 64
+
+
+def segment_message(segment: MappingSegment, policy: str) -> Any:
+    """`syncline.MappingSegment`, for topic /time/mapping."""
+    s = segment
+    return pb.MappingSegment(
+        id=s.id,
+        revision=s.revision,
+        boot_id=s.boot_id,
+        raw0_ns=s.raw0_ns,
+        utc0_ns=s.utc0_ns,
+        rate=s.rate,
+        var_offset_ns2=s.cov[0],
+        cov_offset_rate=s.cov[1],
+        var_rate=s.cov[2],
+        wander_ns2_per_s=s.wander_ns2_per_s,
+        hard_bound_ns=s.hard_bound_ns,
+        drift_limit_ppb=s.drift_limit_ppb,
+        state=f"TIME_STATE_{s.state.name}",
+        sources=s.sources,
+        policy=policy,
+    )
+
+
+def segment_of(message: Any) -> MappingSegment:
+    """A segment out of its message.
+
+    Raises:
+        MessageError: A state that is not one, or too many sources.
+    """
+    if len(message.sources) > MAX_SOURCES:
+        raise MessageError(f"mapping segment names {len(message.sources)} sources, limit 64")
+    try:
+        state = TimeState(message.state)
+    except ValueError as error:
+        raise MessageError(f"mapping segment {message.id}: state {message.state}") from error
+    return MappingSegment(
+        message.id,
+        message.revision,
+        message.boot_id,
+        message.raw0_ns,
+        message.utc0_ns,
+        message.rate,
+        (message.var_offset_ns2, message.cov_offset_rate, message.var_rate),
+        message.wander_ns2_per_s,
+        message.hard_bound_ns,
+        message.drift_limit_ppb,
+        state,
+        tuple(message.sources),
+    )
+
+
+def notice_message(notice: Notice, boot_id: str) -> Any:
+    """`syncline.ClockEvent`, for topic /time/events."""
+    return pb.ClockEvent(
+        boot_id=boot_id,
+        raw_ns=notice.raw_ns,
+        kind=f"CLOCK_EVENT_{notice.kind.name}",
+        source=notice.source,
+        size_ns=max(min(notice.size_ns, 2**63 - 1), -(2**63)),
+        sigma_ns=notice.sigma_ns,
+        detail=notice.detail,
+        state=f"TIME_STATE_{notice.state.name}",
+    )
+
+
+def source_message(row: SourceRow, raw_ns: int) -> Any:
+    """`syncline.SourceStatus`, for topic /time/sources."""
+    return pb.SourceStatus(
+        raw_ns=raw_ns,
+        name=row.name,
+        kind=row.kind,
+        verdict=row.verdict,
+        offset_ns=row.offset_ns,
+        sigma_ns=row.sigma_ns,
+        delay_ns=row.delay_ns,
+        samples=row.samples,
+        rejected=row.rejected,
+        last_raw_ns=row.last_raw_ns,
+        detail=row.detail,
+    )
