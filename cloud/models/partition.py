@@ -125,7 +125,28 @@ def partition(model: onnx.ModelProto, *, keep_stem: bool = True) -> Partition:
             "the graph has no inner convolution or matrix product to quantise",
             remedy="Ship it as fp32",
         )
-    return Partition(model, tuple(sorted(head)), body, tuple(sorted(tail)))
+    owned = copy_model(model)
+    _own_constants(owned, body)
+    return Partition(owned, tuple(sorted(head)), body, tuple(sorted(tail)))
+
+
+def _own_constants(model: onnx.ModelProto, body: Sequence[int]) -> None:
+    """Give the body its own copy of constants that it shares with the rest, in place.
+
+    The quantiser replaces a constant by a node that gives a tensor of the same name, which the
+    rest of the graph must not see.
+    """
+    graph, inner = model.graph, set(body)
+    outside = {n for i, node in enumerate(graph.node) if i not in inner for n in node.input}
+    inside = {n for i in body for n in graph.node[i].input}
+    shared = [t for t in graph.initializer if t.name in outside & inside]
+    renamed = {t.name: f"{t.name}_body" for t in shared}
+    for tensor in shared:
+        graph.initializer.add().CopyFrom(tensor)
+        graph.initializer[-1].name = renamed[tensor.name]
+    for i in body:
+        for k, name in enumerate(graph.node[i].input):
+            graph.node[i].input[k] = renamed.get(name, name)
 
 
 def _tail(nodes: Sequence[onnx.NodeProto]) -> set[int]:

@@ -1,0 +1,55 @@
+"""Frames for calibration: evenly spread, disjoint from those of the gate, one at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncline.cloud.models.frames import open_frames, spread
+from syncline.cloud.models.gate import slices_of
+from syncline.errors import MediaError
+
+
+@given(st.integers(1, 500), st.integers(1, 100), st.floats(0, 0.99))
+def test_spread_is_ascending_unique_and_bounded(count: int, limit: int, phase: float) -> None:
+    found = spread(count, limit, phase)
+    assert len(found) == min(count, limit)
+    assert found == sorted(set(found))
+    assert 0 <= found[0] <= found[-1] < count
+
+
+@given(st.integers(2, 500), st.integers(1, 100))
+def test_the_gate_sees_other_frames_than_calibration(count: int, limit: int) -> None:
+    if count >= 2 * limit:
+        assert not set(spread(count, limit)) & set(spread(count, limit, 0.5))
+
+
+def test_folder_with_sub_folders_as_slices(picture_folder: Path) -> None:
+    source = open_frames(picture_folder, 100)
+    assert source.count == 12
+    frames = list(source.read())
+    assert {f.group for f in frames} == {"", "night"}
+    assert [f.name for f in frames] == [f.name for f in source.read()], "can be read again"
+    night = next(f for f in frames if f.group == "night")
+    assert slices_of(night) == ("night", "dark")
+
+
+def test_video(shared_data: Path) -> None:
+    source = open_frames(shared_data / "video" / "solidWhiteRight.mp4", 5)
+    assert source.count == 5
+    frames = list(source.read())
+    assert [f.name for f in frames] == ["000000", "000044", "000088", "000132", "000176"]
+    assert frames[0].bgr.shape == (540, 960, 3)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="neither a folder"):
+        open_frames(tmp_path / "none", 5)
+    with pytest.raises(MediaError, match="no pictures"):
+        open_frames(tmp_path, 5)
+    (tmp_path / "a.png").write_bytes(b"not a picture")
+    with pytest.raises(MediaError, match="cannot be decoded"):
+        list(open_frames(tmp_path, 5).read())

@@ -1,0 +1,170 @@
+"""The gate end to end: bundles in, an int8 build or a refusal with its reason out."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from syncline.cli import main
+from syncline.cloud.models.build import (
+    QuantizeOptions,
+    QuantizeReport,
+    fp32_build,
+    int8_build,
+    quantize_bundle,
+)
+from syncline.cloud.models.frames import FrameSource, open_frames
+from syncline.cloud.models.gate import Build, GateLimits, run_gate
+from syncline.cloud.models.graph import copy_model, serialise
+from syncline.cloud.models.importer import ImportOptions, import_model
+from syncline.cloud.models.reference import mobseg
+from syncline.cloud.models.targets import TARGETS, this_machine
+from syncline.edge.model.bundle import Bundle
+from syncline.errors import GateError, UsageError
+
+LOOSE = GateLimits(min_pixels=0.5, min_miou=0.0, min_speedup=0.01)
+
+
+def quantise(bundle: Bundle, out: Path, frames: FrameSource, **options: object) -> QuantizeReport:
+    chosen = {"target": this_machine(), "runs": 5, "limits": LOOSE, **options}
+    return quantize_bundle(
+        bundle, out, frames, frames,
+        QuantizeOptions(**chosen),  # type: ignore[arg-type]
+        cpu_ns=time.thread_time_ns,
+    )  # fmt: skip
+
+
+def test_a_build_that_passes_is_written_with_its_figures(
+    bundle: Bundle, frames: FrameSource, tmp_path: Path
+) -> None:
+    report = quantise(bundle, tmp_path / "int8", frames)
+    manifest = Bundle.open(tmp_path / "int8", trusted_keys=None).manifest
+    assert manifest.target.precision == this_machine().precision
+    assert manifest.target.device_class == this_machine().name
+    assert manifest.lineage["parent"] == bundle.digest
+    assert manifest.lineage["gate"] == "passed"
+    assert manifest.metrics["all"]["frames"] == frames.count
+    assert manifest.metrics["speed"]["speedup"] > 0
+    assert manifest.input.dtype == "uint8"
+    assert manifest.decoder.kind == "argmax"
+    assert report.gate.passed
+
+
+def test_slow_int8_is_refused_and_nothing_is_written(
+    bundle: Bundle, frames: FrameSource, tmp_path: Path
+) -> None:
+    limits = replace_limits(min_speedup=50.0)
+    with pytest.raises(GateError, match=r"hardly faster|slower"):
+        quantise(bundle, tmp_path / "int8", frames, limits=limits)
+    assert not (tmp_path / "int8").exists()
+
+
+def replace_limits(**changes: float) -> GateLimits:
+    return GateLimits(**{"min_pixels": 0.5, "min_miou": 0.0, "min_speedup": 0.01, **changes})  # type: ignore[arg-type]
+
+
+def test_refused_with_keep_fp32_ships_fp32_and_says_why(
+    bundle: Bundle, frames: FrameSource, tmp_path: Path
+) -> None:
+    limits = replace_limits(min_speedup=50.0)
+    report = quantise(bundle, tmp_path / "fp32", frames, limits=limits, keep_fp32=True)
+    manifest = Bundle.open(tmp_path / "fp32", trusted_keys=None).manifest
+    assert report.shipped == manifest.target.precision == "fp32"
+    assert manifest.target.device_class == "any"
+    assert manifest.lineage["gate"].startswith("int8 refused: int8 is")
+    assert "int8-refused-all" in manifest.metrics
+
+
+def test_int8_that_sees_other_things_is_refused(
+    bundle: Bundle, frames: FrameSource, tmp_path: Path
+) -> None:
+    """A build with a damaged weight: the speed is the same, the labels are not."""
+    fp32 = fp32_build(bundle, fold_graph=True)
+    options = QuantizeOptions(target=this_machine())
+    int8 = int8_build(fp32, frames, options)
+    model = copy_model(int8.model)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 4:
+            values = onnx.numpy_helper.to_array(tensor)
+            flipped = onnx.numpy_helper.from_array(np.ascontiguousarray(values[::-1]), tensor.name)
+            tensor.CopyFrom(flipped)
+    report = run_gate(
+        fp32, Build(model, int8.manifest), frames, this_machine(),
+        cpu_ns=time.thread_time_ns, runs=5, limits=GateLimits(min_speedup=0.01),
+    )  # fmt: skip
+    assert any("pixel_agreement" in reason for reason in report.reasons)
+    with pytest.raises(GateError, match="int8 refused: all: pixel_agreement"):
+        report.require()
+
+
+def test_foreign_hardware_does_not_pass_unmeasured(
+    bundle: Bundle, frames: FrameSource, tmp_path: Path
+) -> None:
+    target = TARGETS["tensorrt"]
+    with pytest.raises(GateError, match="cannot be measured on this machine"):
+        quantise(bundle, tmp_path / "a", frames, target=target)
+    limits = GateLimits(min_pixels=0.5, min_miou=0.0, unmeasured_speed=True)
+    report = quantise(bundle, tmp_path / "a", frames, target=target, limits=limits)
+    assert report.gate.speedup is None
+    assert "was not measured" in report.gate.notes[0]
+
+
+def test_quantised_bundle_cannot_be_quantised_again(
+    bundle: Bundle, frames: FrameSource, tmp_path: Path
+) -> None:
+    first = quantise(bundle, tmp_path / "a", frames).bundle
+    with pytest.raises(UsageError, match="Give the fp32 bundle"):
+        quantise(first, tmp_path / "b", frames)
+
+
+def test_hardswish_mobile_net_is_refused(tmp_path: Path, frames: FrameSource) -> None:
+    """edge-6: depthwise HardSwish runs slower in int8; fp32 ships with the reason."""
+    path = tmp_path / "mob.onnx"
+    path.write_bytes(serialise(mobseg(width=320, height=192)))
+    source = import_model(path, tmp_path / "fp32", ImportOptions(preset="edgeseg")).bundle
+    limits = GateLimits(min_pixels=0.0, min_miou=0.0)
+    report = quantise(
+        source, tmp_path / "out", frames, limits=limits, keep_fp32=True, runs=9
+    )  # fmt: skip
+    assert report.shipped == "fp32"
+    assert report.gate.speedup is not None
+    assert report.gate.speedup < 1.0
+    assert [r.split(":")[0] for r in report.gate.reasons] == ["int8 is slower"]
+
+
+def test_yolox_nano_is_refused(shared_data: Path, tmp_path: Path) -> None:
+    """edge-7: post-training int8 of a SiLU network loses its boxes (F1 against fp32 < 0.97)."""
+    path = shared_data / "models" / "yolox_nano.onnx"
+    source = import_model(path, tmp_path / "fp32", ImportOptions()).bundle
+    folder = shared_data / "images" / "camvid" / "val"
+    options = QuantizeOptions(target=this_machine(), runs=3)
+    with pytest.raises(GateError, match=r"int8 refused: all: f1 with fp32 is 0\.[0-8]"):
+        quantize_bundle(
+            source, tmp_path / "int8", open_frames(folder, 6),
+            open_frames(folder, 6, phase=0.5), options, cpu_ns=time.thread_time_ns,
+        )  # fmt: skip
+
+
+def test_command_line(
+    bundle: Bundle, picture_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "int8"
+    args = ["model", "quantize", str(bundle.folder), "--calibration", str(picture_folder)]
+    easy = ["--min-pixels", "0.3", "--min-miou", "0", "--min-speedup", "0.01", "--runs", "3"]
+    assert main([*args, "--out", str(out), *easy, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["shipped"] == this_machine().precision
+    assert found["metrics"]["night"]["frames"] == 6
+    assert found["metrics"]["dark"]["frames"] == 6
+    assert main([*args, "--out", str(tmp_path / "b"), "--min-speedup", "99", "--runs", "3"]) == 4
+    assert "int8 refused" in capsys.readouterr().err
+    assert main(["model", "bench", str(bundle.folder), str(out), "--runs", "3", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert len(rows) == 2
+    assert rows[0]["ratio"] == 1.0
+    assert main([*args, "--out", str(tmp_path / "c"), "--target", "amiga"]) == 2
