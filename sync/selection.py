@@ -106,6 +106,8 @@ class Selection:
         line = self.line()
         watch.offset_s = offset - line.at(t) if line else 0.0
         finding = self._judge(watch, edges, line)
+        if watch.verdict == Verdict.DRAGGING and finding.excess <= 0.0 and not watch.redeemed():
+            return
         if finding.excess > 0.0 and finding.shorter:
             watch.epoch += 1
         elif finding.excess > 0.0:
@@ -116,9 +118,12 @@ class Selection:
         watch.min_delay_s = min(watch.min_delay_s, 2.0 * half)
         self.window.add_exchange(watch.line, t, edges.upper, edges.lower, edges.sigma)
         self.drags.note(watch.line, edges)
-        self.solve()
-        self.accept(watch, t)
-        self._prove(watch, edges, root)
+        if not self.solve():
+            item = Refused(t, edges.lower - root, edges.upper + root, m)
+            self.refuse(watch, item, abs(watch.offset_s))
+        elif watch.verdict != Verdict.DRAGGING or watch.fits:
+            self.accept(watch, t)
+            self._prove(watch, edges, root)
 
     def _judge(self, watch: Watch, edges: Edges, line: Line | None) -> Finding:
         if watch.verdict == Verdict.DRAGGING:
@@ -135,29 +140,31 @@ class Selection:
         self.hard.move(edges.t, line.y, self.drift(line, proof=True))
         self.hard.prove(edges.lower - root + share, edges.upper + root - share)
 
-    def solve(self) -> None:
-        """Solve the window and let the drag tests look at it."""
+    def solve(self) -> bool:
+        """Solve the window and let the drag tests look at it; False when it went astray."""
         before = self.window.line
         line = self.window.solve()
-        if before is not None and self._astray(line):
-            self._return()
-            return
-        if self.drags.remember(self.window) and not self.young():
+        good = before is None or not self._astray(line)
+        if not good and self.drags.history:
+            self.window = self.drags.history[-1].window.snapshot()
+        remembered = good and self.drags.remember(self.window)
+        if (remembered or not good) and not self.young():
             self._check_drags()
+        return good
 
     def _astray(self, line: Line) -> bool:
-        """True when a solve left what is proved: contradicting sources can make it diverge."""
-        if self.young() or not self.hard.known or not math.isfinite(line.x + line.y):
-            return not math.isfinite(line.x + line.y)
+        """True when a solve left what is proved or possible: sources that contradict can do that."""
+        if not math.isfinite(line.x + line.y):
+            return True
+        if self.young() or not self.hard.known or not self.drags.history:
+            return False
+        old = self.drags.history[-1].line
+        lag = abs(line.t - old.t)
+        if abs(line.y - old.y) > 5e-6 + 6.0 * (old.wander * math.sqrt(lag) + math.sqrt(old.yy)):
+            return True
         x = line.at(self.hard.t)
         slack = 0.25 * (self.hard.high - self.hard.low) + 2e-5
         return not self.hard.low - slack <= x <= self.hard.high + slack
-
-    def _return(self) -> None:
-        """Go back to the newest remembered window; the rows since are lost."""
-        if self.drags.history:
-            memory = self.drags.history.pop()
-            self.window = memory.window.snapshot()
 
     # -- one-way sources -----------------------------------------------------------------------------
 

@@ -9,6 +9,9 @@ from syncline.sync.events import Verdict
 from syncline.sync.measurement import Measurement
 from syncline.sync.track import Track
 
+REDEEM_COUNT = 8
+"""Fitting replies in a row after which a source that dragged is heard again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -43,6 +46,7 @@ class Watch:
         interval_s: Typical time between measurements.
         min_delay_s: Shortest round trip.
         epoch: Counts path changes; the line's name carries it.
+        fits: Fitting replies in a row since it was caught dragging.
         offset_s: Newest offset against our estimate.
         track: Fast filter of a one-way source.
         refused: Refused measurements, newest last.
@@ -59,6 +63,7 @@ class Watch:
     interval_s: float = 0.0
     min_delay_s: float = 1e18
     epoch: int = 0
+    fits: int = 0
     offset_s: float = 0.0
     track: Track | None = None
     refused: deque[Refused] = field(default_factory=lambda: deque(maxlen=32))
@@ -73,6 +78,11 @@ class Watch:
         """Silence after which the source counts as gone."""
         return max(5.0 if self.track is not None else 80.0, 4.0 * self.interval_s)
 
+    def redeemed(self) -> bool:
+        """Count a fitting reply of a source that dragged; true when it fits again for long."""
+        self.fits += 1
+        return self.fits >= REDEEM_COUNT
+
     def heard(self, t: float) -> None:
         """Note a measurement's time."""
         if self.last_t > -1e17:
@@ -83,7 +93,7 @@ class Watch:
     def accept(self, t: float) -> None:
         """Note an accepted measurement."""
         self.accepted += 1
-        self.run = 0
+        self.run = self.fits = 0
         self.refused.clear()
         self.last_accept_t = t
 
@@ -91,6 +101,7 @@ class Watch:
         """Note a refused measurement."""
         self.rejected += 1
         self.run += 1
+        self.fits = 0
         self.refused.append(item)
 
 
