@@ -18,8 +18,8 @@ from syncline.log.records import SchemaRecord
 from syncline.log.wire import MAGIC, MESSAGE, MESSAGE_FIELDS, PREFIX, Op, RawChannel
 
 _CHUNK_BYTES = 1 << 20
-Entries = dict[int, list[tuple[int, int]]]
-"""Channel -> (log time, offset in the chunk) of each message."""
+Entries = dict[int, list[int]]
+"""Channel -> log time and offset in the chunk of each message, flat."""
 
 
 def _text(value: str) -> bytes:
@@ -123,7 +123,7 @@ class ExactWriter:
         """Add a message to the open chunk; its channel must have been written."""
         first = self._times if self._entries else (log_ns, log_ns)
         self._times = (min(first[0], log_ns), max(first[1], log_ns))
-        self._entries.setdefault(channel, []).append((log_ns, self._size))
+        self._entries.setdefault(channel, []).extend((log_ns, self._size))
         length = MESSAGE_FIELDS + len(data)
         self._parts.append(MESSAGE.pack(Op.MESSAGE, length, channel, sequence, log_ns, publish_ns))
         self._parts.append(data)
@@ -166,12 +166,12 @@ class ExactWriter:
         length = self._pos - start
         offsets: dict[int, int] = {}
         for channel in sorted(entries):
-            flat = [value for entry in entries[channel] for value in entry]
+            flat = entries[channel]
             data = struct.pack(f"<{len(flat)}Q", *flat)
             body = struct.pack("<HI", channel, len(data)) + data
             offsets[channel] = self._record(Op.MESSAGE_INDEX, body)
             counts = self._summary.counts
-            counts[channel] = counts.get(channel, 0) + len(entries[channel])
+            counts[channel] = counts.get(channel, 0) + len(flat) // 2
         self._summary.chunks.append(
             struct.pack("<QQQQ", chunk.start_ns, chunk.end_ns, start, length)
             + _numbers("<HQ", offsets)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from syncline.errors import LogError, SynclineError
-from syncline.log.chunk import load_records
+from syncline.log.chunk import index_messages, iter_others, load_records
 from syncline.log.exact import Entries, ExactWriter
 from syncline.log.folder import CAM, PINNED, RING, TAIL, TEL, Segment, list_segments
 from syncline.log.index import ChunkRef, FileIndex
@@ -72,7 +72,7 @@ def recover(path: Path, out: Path, *, limits: Limits | None = None) -> RecoveryR
     """
     limits = limits or Limits()
     file = MappedFile(path)
-    index = Walk(file.view, limits).salvage(chunk_offsets(file, limits))
+    index = Walk(file.view, limits, names=False).salvage(chunk_offsets(file, limits))
     with new_file(out) as target:
         writer = ExactWriter(target, index.profile, packed=path.name != CAM)
         report = _Salvage(file.view, index, limits).write_to(writer, _tail_beside(path))
@@ -96,11 +96,7 @@ class _Salvage:
     def write_to(self, writer: ExactWriter, tail: list[TailMessage]) -> RecoveryReport:
         """Copy everything; returns the counts."""
         index = self._index
-        for schema in index.schemas.values():
-            writer.schema(schema)
-        for channel in index.raw_channels.values():
-            known = channel.schema_id in index.schemas
-            writer.channel(channel if known else replace(channel, schema_id=0))
+        self._declare(writer)
         for name, values in index.metadata:
             writer.metadata(name, values)
         for chunk in index.chunks:
@@ -125,11 +121,14 @@ class _Salvage:
     def _chunk(self, writer: ExactWriter, chunk: ChunkRef) -> None:
         try:
             data = load_records(self._view, chunk, self._limits)
-            entries, whole = self._entries(data)
+            entries = index_messages(data, self._last)
+            if chunk.body is not None:
+                self._learn(writer, data, entries)
         except LogError:
             self._damaged += 1
             return
-        if whole and chunk.body is not None and entries:
+        known = self._index.raw_channels
+        if chunk.body is not None and entries and all(channel in known for channel in entries):
             body = self._view[chunk.body : chunk.offset + chunk.length]
             writer.copy_chunk(body, chunk, entries)
             self._chunks += 1
@@ -137,23 +136,24 @@ class _Salvage:
         count = self._messages(writer, data)
         self._open += count if chunk.open else 0
 
-    def _entries(self, data: memoryview) -> tuple[Entries, bool]:
-        """Messages of a chunk, and whether all of them have a channel."""
-        entries: Entries = {}
-        last, known, unpack = self._last, self._index.raw_channels, MESSAGE.unpack_from
-        whole = True
-        for op, pos, end in iter_records(data, 0, len(data), self._limits):
-            if op != Op.MESSAGE:
-                continue
-            if end - pos < MESSAGE_FIELDS:
-                raise LogError(f"message at byte {pos} of its chunk is too short")
-            _, _, channel, sequence, log_ns, _ = unpack(data, pos - PREFIX.size)
-            if channel not in known:
-                whole = False
-                continue
-            entries.setdefault(channel, []).append((log_ns, pos - PREFIX.size))
-            last[channel] = max(last.get(channel, 0), sequence)
-        return entries, whole
+    def _learn(self, writer: ExactWriter, data: memoryview, entries: Entries) -> None:
+        """Schemas and channels that stand in chunks; they come before their first message."""
+        first = min((flat[1] for flat in entries.values()), default=len(data))
+        if first == 0 and all(channel in self._index.raw_channels for channel in entries):
+            return
+        walk = Walk(data, self._limits, self._index)
+        for op, pos, end in iter_others(data):
+            walk.learn(op, data, pos, end)
+        self._declare(writer)
+
+    def _declare(self, writer: ExactWriter) -> None:
+        """Write the schemas and channels that are known and not written yet."""
+        index = self._index
+        for schema in index.schemas.values():
+            writer.schema(schema)
+        for channel in index.raw_channels.values():
+            known = channel.schema_id in index.schemas
+            writer.channel(channel if known else replace(channel, schema_id=0))
 
     def _messages(self, writer: ExactWriter, data: memoryview) -> int:
         count = 0

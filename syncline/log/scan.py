@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 
 from syncline.errors import LogError
-from syncline.log.chunk import load_records
+from syncline.log.chunk import iter_others, load_records
 from syncline.log.index import ChunkRef, FileIndex
 from syncline.log.mapped import MappedFile
 from syncline.log.wire import (
@@ -137,10 +137,23 @@ class Walk:
     """Reads the records of the data section one after another, into an index.
 
     Messages outside of chunks are gathered into spans that are read like uncompressed chunks.
+
+    Args:
+        view: The file.
+        limits: What it may ask of us.
+        index: Where to add what is found.
+        names: Look into chunks for schemas and channels, which may stand there alone.
     """
 
-    def __init__(self, view: memoryview, limits: Limits, index: FileIndex | None = None) -> None:
-        self._view, self._limits = view, limits
+    def __init__(
+        self,
+        view: memoryview,
+        limits: Limits,
+        index: FileIndex | None = None,
+        *,
+        names: bool = True,
+    ) -> None:
+        self._view, self._limits, self._names = view, limits, names
         self.index = index or FileIndex()
         self._span: list[int] = []
         self._lenient = False
@@ -208,10 +221,8 @@ class Walk:
         elif op == Op.CHUNK:
             head = parse_chunk(view, pos, end, limits)
             self._chunk(head, pos)
-        elif op == Op.SCHEMA:
-            index.add_schema(parse_schema(view, pos, end, limits), limits)
-        elif op == Op.CHANNEL:
-            index.add_channel(parse_channel(view, pos, end, limits), limits)
+        elif op in (Op.SCHEMA, Op.CHANNEL):
+            self.learn(op, view, pos, end)
         elif op == Op.HEADER:
             index.profile, index.library = parse_header(view, pos, end)
         elif op == Op.METADATA:
@@ -225,7 +236,8 @@ class Walk:
             head.uncompressed_size, head.compression, head.crc, body=pos,
         )  # fmt: skip
         try:
-            self._chunk_names(chunk)
+            if self._names:
+                self._chunk_names(chunk)
         except LogError:
             if not self._lenient:
                 raise
@@ -254,11 +266,19 @@ class Walk:
     def _chunk_names(self, chunk: ChunkRef) -> None:
         """Schemas and channels may stand in chunks alone: learn them when there is no summary."""
         data = load_records(self._view, chunk, self._limits)
-        for op, pos, end in iter_records(data, 0, len(data), self._limits):
-            if op == Op.SCHEMA:
-                self.index.add_schema(parse_schema(data, pos, end, self._limits), self._limits)
-            elif op == Op.CHANNEL:
-                self.index.add_channel(parse_channel(data, pos, end, self._limits), self._limits)
+        for op, pos, end in iter_others(data):
+            self.learn(op, data, pos, end)
+
+    def learn(self, op: int, data: memoryview, pos: int, end: int) -> None:
+        """Take a schema or channel.
+
+        Raises:
+            LogError: It breaks a limit or contradicts another.
+        """
+        if op == Op.SCHEMA:
+            self.index.add_schema(parse_schema(data, pos, end, self._limits), self._limits)
+        elif op == Op.CHANNEL:
+            self.index.add_channel(parse_channel(data, pos, end, self._limits), self._limits)
 
     def _open_chunk(self, pos: int, end: int) -> int:
         """The chunk at `pos` that runs into the end of the file; returns where it stops."""

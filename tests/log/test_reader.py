@@ -288,7 +288,7 @@ def test_copied_chunks_keep_their_bytes(tmp_path: Path) -> None:
     with path.open("wb") as file:
         writer = ExactWriter(file, "")
         writer.channel(RawChannel(1, 0, "t", "", {}))
-        writer.copy_chunk(memoryview(body), ChunkRef(0, 9, 0, 32, 32), {1: [(5, 0)]})
+        writer.copy_chunk(memoryview(body), ChunkRef(0, 9, 0, 32, 32), {1: [5, 0]})
         assert writer.finish() == 1
     assert body in path.read_bytes()
     assert [bytes(r.data) for r in read_all(path)] == [b"z"]
