@@ -279,8 +279,8 @@ class Collector:
             if outcome.refused:
                 self._send(self._sessions.refused(outcome.refused, outcome.problem[:500]))
             for greeting, missing in outcome.greetings:
-                notices = self._service.notices(greeting.device)
-                self._send(self._sessions.welcome(greeting, missing, notices))
+                self._send(self._sessions.welcome(greeting, missing, []))
+                self._service.put(greeting)
             self._send([(peer, pack(state)) for peer, state in outcome.states])
         while self._replies:
             self._send(self._replies.popleft())

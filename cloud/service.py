@@ -7,10 +7,12 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 
-from syncline.cloud.sessions import Request
+from sqlalchemy.exc import SQLAlchemyError
+
+from syncline.cloud.sessions import Greeting, Request
 from syncline.errors import SynclineError
 from syncline.link.provider import Provider
-from syncline.link.wire import PIECE_BYTES, Chunk, End, Fetch, Message, Notice, Refused, pack
+from syncline.link.wire import PIECE_BYTES, Chunk, End, Fetch, Message, Refused, pack
 from syncline.timebase import NS_PER_S, RawClock
 
 _LOG = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ class Service:
     ) -> None:
         self.provider, self._clock = provider, clock
         self._post, self._connected = post, connected
-        self._queue: queue.Queue[Request] = queue.Queue(MAX_WAITING)
+        self._queue: queue.Queue[Request | Greeting] = queue.Queue(MAX_WAITING)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="service", daemon=True)
         self._revision: int | None = None
@@ -59,51 +61,55 @@ class Service:
         """False when the thread is gone."""
         return self._thread.is_alive()
 
-    def put(self, request: Request) -> None:
-        """Queue a fetch; a full queue drops it, and the device asks again."""
+    def put(self, request: Request | Greeting) -> None:
+        """Queue a fetch, or a device to be told its notices; a full queue drops it."""
         try:
             self._queue.put_nowait(request)
         except queue.Full:
             self.dropped += 1
 
-    def notices(self, device: str) -> list[Notice]:
-        """What a device is told with its WELCOME."""
+    def _notices(self, peer: bytes, device: str) -> list[tuple[bytes, bytes]]:
         if self.provider is None:
             return []
         try:
-            return list(self.provider.notices(device))
-        except SynclineError as error:
+            return [(peer, pack(notice)) for notice in self.provider.notices(device)]
+        except (SynclineError, SQLAlchemyError) as error:
             self._failed(error)
             return []
 
     def _run(self) -> None:
+        self._look()
         ask_ns = self._clock.raw_ns()
         while not self._stop.is_set():
             try:
-                request = self._queue.get(timeout=0.2)
+                one = self._queue.get(timeout=0.2)
             except queue.Empty:
                 pass
             else:
-                self._post([(request.peer, pack(self._answer(request)))])
+                self._post(self._answer(one))
             if self._clock.raw_ns() - ask_ns >= ASK_NS:
                 self._look()
                 ask_ns = self._clock.raw_ns()
 
-    def _answer(self, request: Request) -> Message:
-        fetch = request.message
-        assert isinstance(fetch, Fetch)
+    def _answer(self, one: Request | Greeting) -> list[tuple[bytes, bytes]]:
+        if isinstance(one, Greeting):
+            return self._notices(one.peer, one.device)
+        assert isinstance(one.message, Fetch)
+        return [(one.peer, pack(self._fetch(one.device, one.message)))]
+
+    def _fetch(self, device: str, fetch: Fetch) -> Message:
         if self.provider is None:
             return Refused(fetch.request, "this collector serves nothing")
         if fetch.offset < 0 or not 0 <= fetch.length <= PIECE_BYTES or len(fetch.name) > 512:
             return Refused(fetch.request, f"a piece has at most {PIECE_BYTES} bytes")
         try:
             if fetch.length == 0:
-                found = self.provider.list_resource(request.device, fetch.name)
+                found = self.provider.list_resource(device, fetch.name)
                 return End(fetch.request, found.size, found.sha256)
-            body = self.provider.read(request.device, fetch.name, fetch.offset, fetch.length)
-        except SynclineError as error:
+            body = self.provider.read(device, fetch.name, fetch.offset, fetch.length)
+        except (SynclineError, SQLAlchemyError) as error:
             self._failed(error)
-            return Refused(fetch.request, str(error)[:1000])
+            return Refused(fetch.request, str(error).replace("\n", " ")[:1000])
         return Chunk(fetch.request, fetch.offset, body)
 
     def _look(self) -> None:
@@ -112,14 +118,14 @@ class Service:
             return
         try:
             revision = self.provider.revision()
-        except SynclineError as error:
+        except (SynclineError, SQLAlchemyError) as error:
             self._failed(error)
             return
         if self._revision is not None and revision != self._revision:
             for peer, device in self._connected():
-                self._post([(peer, pack(notice)) for notice in self.notices(device)])
+                self._post(self._notices(peer, device))
         self._revision = revision
 
-    def _failed(self, error: SynclineError) -> None:
+    def _failed(self, error: Exception) -> None:
         self.failures += 1
         _LOG.warning("provider: %s", error)

@@ -1,8 +1,8 @@
 """Which cell answers for which box, and how wrong it is.
 
 A cell is positive when it lies near the middle of a box of its stride's size range. Classes learn
-the overlap that the box reaches (quality focal loss, Li et al. 2020), so that a score says how
-good the box is; boxes learn generalised IoU (Rezatofighi et al. 2019).
+the root of the overlap that the box reaches (after quality focal loss, Li et al. 2020), so that a
+score says how good the box is; boxes learn generalised IoU (Rezatofighi et al. 2019).
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def detection_loss(
     iou, giou = overlap(boxes[positive], box[positive])
     target = torch.zeros_like(logits)
     target[positive] = functional.one_hot(label[positive], logits.shape[-1]).to(logits) * (
-        iou.detach().clamp(min=0.05)[:, None]
+        iou.detach().clamp(min=0.01).sqrt()[:, None]
     )
     raw = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     weight = (target - logits.sigmoid()).abs().square()

@@ -30,7 +30,7 @@ VAL_SEEDS = range(200_000, 200_012)
 TEST_SEEDS = range(300_000, 300_020)
 FRAMES_PER_DRIVE = 40
 DURATION_S = 40.0
-MIN_SIDE_PX = 3.0
+MIN_SIDE_PX = 4.0
 """Smaller boxes, at input size, are neither asked for nor counted as wrong."""
 VISIBLE = (0.12, 0.35)
 """Below the first a box is no object; below the second it is neither asked for nor wrong."""
@@ -80,9 +80,12 @@ def _sample(image: Image, truth: Sequence[TruthBox]) -> Sample:
     kept = [box for box in truth if box.visible >= VISIBLE[0]]
     boxes = np.array([box.xyxy_px for box in kept], np.float32).reshape(-1, 4) * scale
     labels = np.array([int(box.label) for box in kept], np.int64)
-    sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) if len(kept) else np.zeros(0)
     hidden = np.array([box.visible < VISIBLE[1] for box in kept], bool)
-    return Sample(np.asarray(small, np.uint8), boxes, labels, hidden | (sides < MIN_SIDE_PX))
+    return Sample(np.asarray(small, np.uint8), boxes, labels, hidden | _tiny(boxes))
+
+
+def _tiny(boxes: Floats) -> NDArray[np.bool_]:
+    return np.asarray((boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=1e9) < MIN_SIDE_PX)
 
 
 def save_drive(folder: Path, seed: int) -> Path:
@@ -109,7 +112,8 @@ def load_drive(path: Path) -> list[Sample]:
     with np.load(path) as data:
         ends = np.cumsum(data["counts"])
         spans = zip(data["images"], ends - data["counts"], ends, strict=True)
-        boxes, labels, ignore = data["boxes"], data["labels"], data["ignore"]
+        boxes, labels = data["boxes"], data["labels"]
+        ignore = data["ignore"] | _tiny(boxes)
         return [Sample(image, boxes[a:b], labels[a:b], ignore[a:b]) for image, a, b in spans]
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -20,14 +17,7 @@ from syncline.spool import Spool
 from syncline.timebase import ManualClock
 from syncline.topics import LinkClass
 
-if TYPE_CHECKING:
-    from tests.link.lossy import Faults, World
-else:
-    _spec = importlib.util.spec_from_file_location("lossy", Path(__file__).with_name("lossy.py"))
-    _module = importlib.util.module_from_spec(_spec)
-    sys.modules["lossy"] = _module
-    _spec.loader.exec_module(_module)
-    Faults, World = _module.Faults, _module.World
+from .lossy import Faults, World
 
 E, R, T, B = LinkClass
 PAYLOAD = Detections(camera="a").SerializeToString()
