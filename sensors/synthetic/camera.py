@@ -12,9 +12,10 @@ from syncline.sensors.frame import Anchor, Exposure, FrameEvent, RawFrame, Stamp
 from syncline.sensors.mode import NS_PER_S, SensorMode, Shutter
 from syncline.sensors.synthetic.clocks import Oscillator
 from syncline.sensors.synthetic.labels import TruthBox
-from syncline.sensors.synthetic.light import AutoExposure, Setting
-from syncline.sensors.synthetic.render import Renderer
+from syncline.sensors.synthetic.light import AutoExposure, Setting, coded_gain
+from syncline.sensors.synthetic.render import Rendered, Renderer
 from syncline.sensors.synthetic.road import Pose
+from syncline.sensors.synthetic.scene import Scene
 from syncline.timebase import Clock
 
 
@@ -116,6 +117,24 @@ class _Timing:
     ticks: int
 
 
+class Unpainted:
+    """Stands in for a renderer where only times matter: a black pixel, and what a meter reads.
+
+    Args:
+        scene: Whose light the meter sees.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    def draw(self, t_s: float, setting: Setting, frame: int) -> Rendered:  # noqa: ARG002
+        """No picture; see `Renderer.draw`."""
+        pose = self._scene.ego.pose(self._scene.route, t_s)
+        light = float(self._scene.light.at(pose.s_m + 10.0, t_s))
+        luma = min(108.0 * float(coded_gain(light, setting.total)), 255.0)
+        return Rendered(np.zeros((1, 1, 3), np.uint8), (), pose, luma)
+
+
 class FrameSource:
     """Renders the frames of a drive one after the other, in order of arrival.
 
@@ -137,7 +156,7 @@ class FrameSource:
         seed: int,
         spec: CameraSpec,
         mode: SensorMode,
-        renderer: Renderer,
+        renderer: Renderer | Unpainted,
         raw: Oscillator,
         device: Oscillator,
         utc0_ns: int,
@@ -172,8 +191,8 @@ class FrameSource:
                 busy_until_ns = at.eof_ns + round(stall_ns)
             arrival_ns = at.eof_ns + self._spec.dma_ns + round(jitter_ns + tail_ns)
             last_ns = max(arrival_ns, busy_until_ns, last_ns + 50_000)
-            made = self._frame(index, setting, at, last_ns, round(irq_ns))
-            meter.step(float(np.mean(made.image[::4, ::4, 1])))
+            made, mean_luma = self._frame(index, setting, at, last_ns, round(irq_ns))
+            meter.step(mean_luma)
             yield made
 
     def _timing(self, index: int, exposure_ns: int) -> _Timing:
@@ -192,7 +211,7 @@ class FrameSource:
 
     def _frame(
         self, index: int, setting: Setting, at: _Timing, arrival_ns: int, irq_ns: int
-    ) -> DriveFrame:
+    ) -> tuple[DriveFrame, float]:
         raw = self._raw
         exposure_ns = round(setting.exposure_ms * 1e6)
         lines = (self._mode.line_count - 1) / 2.0
@@ -212,4 +231,4 @@ class FrameSource:
             index, raw.read(at.soe_ns), raw.read(mid_ns), raw.read(at.eof_ns),
             self._utc0_ns + mid_ns, exposure_ns, setting.gain, drawn.boxes, drawn.pose,
         )  # fmt: skip
-        return DriveFrame(frame, truth)
+        return DriveFrame(frame, truth), drawn.mean_luma

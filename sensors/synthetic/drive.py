@@ -9,7 +9,13 @@ import numpy as np
 
 from syncline.errors import SensorDataError
 from syncline.sensors.mode import NS_PER_S, SensorMode
-from syncline.sensors.synthetic.camera import CameraSpec, DriveFrame, FrameSource, sensor_mode
+from syncline.sensors.synthetic.camera import (
+    CameraSpec,
+    DriveFrame,
+    FrameSource,
+    Unpainted,
+    sensor_mode,
+)
 from syncline.sensors.synthetic.clocks import Oscillator, TruthMapping
 from syncline.sensors.synthetic.gnss import (
     GnssFix,
@@ -49,6 +55,7 @@ class SyntheticDrive:
         gnss: The receiver and what befalls it.
         imu: The inertial sensor.
         style: Density and light; None = the demo's.
+        pictures: False gives black pixels and no boxes, where only times matter.
 
     Attributes:
         truth: Exact UTC of the raw clock.
@@ -79,6 +86,7 @@ class SyntheticDrive:
         gnss: GnssSpec | None = None,
         imu: ImuSpec | None = None,
         style: Style | None = None,
+        pictures: bool = True,
     ) -> None:
         _check(duration_s, size)
         self.seed, self.duration_s, self.size, self.boot_id = seed, duration_s, size, boot_id
@@ -94,7 +102,7 @@ class SyntheticDrive:
         self.scene: Scene = plan_scene(seed, duration_s, style)
         self._gnss, self._imu = gnss or GnssSpec(), imu or ImuSpec()
         self.sky: Sky = sky_of(self.scene.ego, self.scene.light.tunnels, duration_s, self._gnss)
-        self._renderer: Renderer | None = None
+        self._renderer: Renderer | Unpainted | None = None if pictures else Unpainted(self.scene)
 
     @property
     def fps(self) -> float:

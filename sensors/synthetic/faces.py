@@ -84,7 +84,9 @@ def gather(view: View, items: list[Item]) -> Sketch:
     distance = np.linalg.norm(centres[:, :2] - view.pose.position_m[:2], axis=1)
     for index, item in enumerate(items):
         if not item.solid and item.mesh is not None:
-            distance[index] = _hollow_distance(item, distance[index], camera_m[first[index] : first[index] + counts[index]])
+            distance[index] = _hollow_distance(
+                item, distance[index], camera_m[first[index] : first[index] + counts[index]]
+            )
     meshes = [
         (i, item.mesh)
         for i, item in enumerate(items)
@@ -122,7 +124,10 @@ def _drawn(
     view: View, pixels: Floats, camera_m: Floats, first: NDArray[np.int64]
 ) -> list[Drawn | None]:
     low, high = np.minimum.reduceat(pixels, first), np.maximum.reduceat(pixels, first)
-    near, far = np.minimum.reduceat(camera_m[:, 2], first), np.maximum.reduceat(camera_m[:, 2], first)
+    near, far = (
+        np.minimum.reduceat(camera_m[:, 2], first),
+        np.maximum.reduceat(camera_m[:, 2], first),
+    )
     wide = (high[:, 1] - low[:, 1]) * 0.6
     outside = (high[:, 0] < -wide) | (low[:, 0] > view.camera.width + wide) | (high[:, 1] < 0)
     gone = (far <= NEAR_M) | (outside & (near > NEAR_M))
@@ -228,7 +233,6 @@ class Faces:
         return np.rint(np.clip(pixels, -8e3, 8e3) * 16).astype(np.int32)
 
 
-
 def shade(sketch: Sketch, light: Floats, total: float, haze_gain: float, sun: Floats) -> Faces:
     """Give every face its final colour and its place in the order.
 
@@ -246,7 +250,10 @@ def shade(sketch: Sketch, light: Floats, total: float, haze_gain: float, sun: Fl
     coded = sketch.colours * ((power * total) ** (1.0 / GAMMA))[:, None]
     far = 1.0 - np.exp(-sketch.camera_m[sketch.faces[:, 0], 2] / _HAZE_M)
     far = np.clip(far, 0.0, 1.0) * np.where(sketch.emission > 0.1, 0.3, 1.0)
-    coded = np.minimum(coded, 255.0) * (1 - far[:, None]) + np.minimum(_HAZE * haze_gain, 255.0) * far[:, None]
+    coded = (
+        np.minimum(coded, 255.0) * (1 - far[:, None])
+        + np.minimum(_HAZE * haze_gain, 255.0) * far[:, None]
+    )
     order = np.lexsort((-sketch.order, sketch.owner))
     starts = np.searchsorted(sketch.owner[order], np.arange(len(sketch.items) + 1))
     fixed = np.rint(np.clip(sketch.pixels, -8e3, 8e3) * 16).astype(np.int32)[sketch.faces]

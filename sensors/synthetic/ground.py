@@ -25,7 +25,9 @@ Floats = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
 
-def _noise(rng: np.random.Generator, cell: tuple[int, int], amplitude: float) -> NDArray[np.float32]:
+def _noise(
+    rng: np.random.Generator, cell: tuple[int, int], amplitude: float
+) -> NDArray[np.float32]:
     """Tiling noise with features of `cell` texture pixels (along, across)."""
     small = rng.normal(0.0, 1.0, (max(_ROWS // cell[0], 2), max(_COLS // cell[1], 2)))
     wrapped = np.vstack([small, small[:1]]).astype(np.float32)

@@ -85,7 +85,12 @@ def body_motion(ego: Ego, route: Route, t_s: float) -> tuple[Floats, Floats]:
 
 
 def imu_stream(
-    seed: int, ego: Ego, route: Route, raw: Oscillator, duration_ns: int, spec: ImuSpec | None = None
+    seed: int,
+    ego: Ego,
+    route: Route,
+    raw: Oscillator,
+    duration_ns: int,
+    spec: ImuSpec | None = None,
 ) -> Iterator[ImuSample]:
     """Samples in order of arrival; constant memory."""
     spec = spec or ImuSpec()

@@ -110,5 +110,7 @@ def _crown(points: NDArray[np.float64]) -> NDArray[np.float64]:
         return points
     foot, top = points[0], points[1]
     tall = foot[1] - top[1]
-    spread = np.array([[-0.3, 0.35], [-0.2, 0.7], [0.2, 0.7], [0.3, 0.35], [0.15, 0.98], [-0.15, 0.98]])
+    spread = np.array(
+        [[-0.3, 0.35], [-0.2, 0.7], [0.2, 0.7], [0.3, 0.35], [0.15, 0.98], [-0.15, 0.98]]
+    )
     return np.asarray(foot + spread * [tall, -tall])

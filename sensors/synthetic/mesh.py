@@ -107,7 +107,9 @@ class MeshBuilder:
         """Add an upright box without its floor."""
         section = [(low[1], low[2], high[2]), (high[1], low[2], high[2])]
         centre = (np.asarray(low) + np.asarray(high)) / 2
-        corners = np.array([[(x, y, z) for x in (low[0], high[0])] for y, *zs in section for z in zs])
+        corners = np.array(
+            [[(x, y, z) for x in (low[0], high[0])] for y, *zs in section for z in zs]
+        )
         left_low, left_high, right_low, right_high = corners
         for quad in (
             [left_low[0], left_low[1], left_high[1], left_high[0]],

@@ -104,11 +104,22 @@ class Planner:
         knots = np.array([-10.0, DUSK_AT[0] * total, DUSK_AT[1] * total, total + 60.0])
         begin, end = (float(ego.distance(share * total)) for share in TUNNEL_AT)
         bearing, rise = self._rng.uniform(0, 2 * np.pi), self._rng.uniform(0.4, 1.0)
-        sun = np.array([np.cos(rise) * np.cos(bearing), np.cos(rise) * np.sin(bearing), np.sin(rise)])
+        sun = np.array(
+            [np.cos(rise) * np.cos(bearing), np.cos(rise) * np.sin(bearing), np.sin(rise)]
+        )
         return Light(knots, np.array([day, day, night, night]), ((begin, end),), sun)
 
-    def _stand(self, mesh: Mesh, s_m: float, d_m: float, turn: float = 0.0, *,
-               label: Label | None = None, z_m: float = 0.0, solid: bool = True) -> None:
+    def _stand(
+        self,
+        mesh: Mesh,
+        s_m: float,
+        d_m: float,
+        turn: float = 0.0,
+        *,
+        label: Label | None = None,
+        z_m: float = 0.0,
+        solid: bool = True,
+    ) -> None:
         heading = float(self.scene.route.heading(s_m)) + turn
         x, y = self.scene.route.place(s_m, d_m)
         placed = mesh.placed(float(x), float(y), heading, z_m)
@@ -223,12 +234,16 @@ class Planner:
         lead = (0.9, gap_m)
         if self.style.jaywalkers:
             lead = (float(rng.uniform(0.5, 4.0)), gap_m + float(rng.exponential(6.0)))
-        self.scene.movers.append(
-            Mover(next(self._ids), label, (mesh, braking), EGO_D_M, lead=lead)
-        )
+        self.scene.movers.append(Mover(next(self._ids), label, (mesh, braking), EGO_D_M, lead=lead))
         label, mesh, braking = random_vehicle(rng, 0.3)
         self.scene.movers.append(
-            Mover(next(self._ids), label, (mesh, braking), EGO_D_M, lead=(lead[0] + 2.3, lead[1] + 11.0))
+            Mover(
+                next(self._ids),
+                label,
+                (mesh, braking),
+                EGO_D_M,
+                lead=(lead[0] + 2.3, lead[1] + 11.0),
+            )
         )
         at_s = 0.0
         while at_s < self.duration_s + 12.0:
@@ -237,7 +252,15 @@ class Planner:
             if not self._blocked(at_s, meets_m, speed):
                 label, mesh, braking = random_vehicle(rng, self.style.truck_share)
                 self.scene.movers.append(
-                    Mover(next(self._ids), label, (mesh, braking), -EGO_D_M + 0.1, at_s, meets_m, speed)
+                    Mover(
+                        next(self._ids),
+                        label,
+                        (mesh, braking),
+                        -EGO_D_M + 0.1,
+                        at_s,
+                        meets_m,
+                        speed,
+                    )
                 )
 
     def _blocked(self, at_s: float, meets_m: float, speed: float) -> bool:
@@ -262,7 +285,10 @@ class Planner:
         for _ in range(int(end_m / 100.0 * self.style.people_per_100m)):
             s_m = float(rng.uniform(0.0, end_m))
             if self._city(s_m) and not self._in_tunnel(s_m, 15.0):
-                side, pace = float(rng.choice([-1, 1])), float(rng.choice([-1, 1]) * rng.uniform(1, 1.6))
+                side, pace = (
+                    float(rng.choice([-1, 1])),
+                    float(rng.choice([-1, 1]) * rng.uniform(1, 1.6)),
+                )
                 meets_s = float(np.interp(s_m, [0, end_m], [0, self.duration_s]))
                 start = 1e9 if rng.random() < 0.15 else meets_s - 14.0
                 self._walk(start, s_m - pace * 12, side * float(rng.uniform(6.7, 9.3)), (pace, 0.0))
@@ -282,8 +308,9 @@ class Planner:
             s_at = s_m + float(self._rng.uniform(-1.3, 1.3))
             self._walk(start, s_at, side * 7.0, (0.0, -side * pace), start + 14.0 / pace)
 
-    def _walk(self, start_s: float, s_m: float, d_m: float, pace: tuple[float, float],
-              end_s: float = 1e9) -> None:
+    def _walk(
+        self, start_s: float, s_m: float, d_m: float, pace: tuple[float, float], end_s: float = 1e9
+    ) -> None:
         person = Person.random(self._rng)
         self.scene.walkers.append(
             Walker(next(self._ids), person, start_s, s_m, d_m, pace[0], pace[1], end_s)

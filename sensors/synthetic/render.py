@@ -187,7 +187,9 @@ class Renderer:
             abs(view.pose.pitch_rate_radps) * view.camera.focal_px * view.exposure_s,
         )
         if max(sizes) > 0.4:
-            image = np.asarray(cv2.sepFilter2D(image, -1, *(_box(size) for size in sizes)), np.uint8)
+            image = np.asarray(
+                cv2.sepFilter2D(image, -1, *(_box(size) for size in sizes)), np.uint8
+            )
         rng = np.random.default_rng([self._seed, 3, frame])
         x, y = (int(v) for v in rng.integers(0, 64, 2))
         noise = self._noise[y : y + image.shape[0], x : x + image.shape[1]]

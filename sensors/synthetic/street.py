@@ -56,10 +56,20 @@ def _window(
 
 
 def _shop(build: MeshBuilder, rng: np.random.Generator, half: float) -> None:
-    pane = [(-half + 0.6, 0.03, 0.5), (half - 0.6, 0.03, 0.5), (half - 0.6, 0.03, 2.7), (-half + 0.6, 0.03, 2.7)]
+    pane = [
+        (-half + 0.6, 0.03, 0.5),
+        (half - 0.6, 0.03, 0.5),
+        (half - 0.6, 0.03, 2.7),
+        (-half + 0.6, 0.03, 2.7),
+    ]
     build.face(pane, (70, 62, 54), inside=(0, -1, 1), emission=float(rng.uniform(0, 0.06)), layer=1)
     hue = rng.uniform(50, 200, 3)
-    sign = [(-half + 0.4, 0.05, 2.8), (half - 0.4, 0.05, 2.8), (half - 0.4, 0.05, 3.4), (-half + 0.4, 0.05, 3.4)]
+    sign = [
+        (-half + 0.4, 0.05, 2.8),
+        (half - 0.4, 0.05, 2.8),
+        (half - 0.4, 0.05, 3.4),
+        (-half + 0.4, 0.05, 3.4),
+    ]
     shade = (float(hue[0]), float(hue[1]), float(hue[2]))
     build.face(sign, shade, inside=(0, -1, 3), emission=0.03, layer=1)
 
@@ -124,11 +134,26 @@ def tunnel_segment(lamps: bool) -> Mesh:
         y = side * w
         wall = [(0, y, 0), (end, y, 0), (end, y, top), (0, y, top)]
         build.face(wall, (128, 134, 136), inside=None)
-        band = [(0, y * 0.998, 0.5), (end, y * 0.998, 0.5), (end, y * 0.998, 1.5), (0, y * 0.998, 1.5)]
+        band = [
+            (0, y * 0.998, 0.5),
+            (end, y * 0.998, 0.5),
+            (end, y * 0.998, 1.5),
+            (0, y * 0.998, 1.5),
+        ]
         build.face(band, (152, 158, 162), inside=None, layer=1)
-        joint = [(0, y * 0.997, 0), (0.12, y * 0.997, 0), (0.12, y * 0.997, top), (0, y * 0.997, top)]
+        joint = [
+            (0, y * 0.997, 0),
+            (0.12, y * 0.997, 0),
+            (0.12, y * 0.997, top),
+            (0, y * 0.997, top),
+        ]
         build.face(joint, (108, 112, 114), inside=None, layer=2)
-        kerb = [(0, y, 0.02), (end, y, 0.02), (end, y - side * 1.5, 0.02), (0, y - side * 1.5, 0.02)]
+        kerb = [
+            (0, y, 0.02),
+            (end, y, 0.02),
+            (end, y - side * 1.5, 0.02),
+            (0, y - side * 1.5, 0.02),
+        ]
         build.face(kerb, (122, 124, 126), inside=None, layer=1)
         if lamps:
             strip = [(1.5, y * 0.55, top - 0.02), (4.5, y * 0.55, top - 0.02),
@@ -151,9 +176,23 @@ def portal(facing: float) -> Mesh:
             slope = [(out, side * w, 0), (out, side * 40 * share, 0), (out, side * 28 * share, 5 * share),
                      (out, side * 13 * share, 9.3 * share), (out, side * w, 10 * share)]  # fmt: skip
             tone = 0.82 + 0.12 * k
-            build.face(slope, (hill[0] * tone, hill[1] * tone, hill[2] * tone), inside=inside, layer=k - 2)
-        frame = [(out, side * w, 0), (out, side * (w + 1.2), 0), (out, side * (w + 1.2), top + 1.4), (out, side * w, top + 1.4)]
+            build.face(
+                slope, (hill[0] * tone, hill[1] * tone, hill[2] * tone), inside=inside, layer=k - 2
+            )
+        frame = [
+            (out, side * w, 0),
+            (out, side * (w + 1.2), 0),
+            (out, side * (w + 1.2), top + 1.4),
+            (out, side * w, top + 1.4),
+        ]
         build.face(frame, stone, inside=inside, layer=1)
-    build.face([(out, -w, top), (out, w, top), (out, w, 10.0), (out, -w, 10.0)], hill, inside=inside)
-    build.face([(out, -w, top), (out, w, top), (out, w, top + 1.4), (out, -w, top + 1.4)], stone, inside=inside, layer=1)
+    build.face(
+        [(out, -w, top), (out, w, top), (out, w, 10.0), (out, -w, 10.0)], hill, inside=inside
+    )
+    build.face(
+        [(out, -w, top), (out, w, top), (out, w, top + 1.4), (out, -w, top + 1.4)],
+        stone,
+        inside=inside,
+        layer=1,
+    )
     return build.build()

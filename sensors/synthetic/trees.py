@@ -45,7 +45,9 @@ class Trees:
             levels = [pair]
             while levels[-1][1].shape[0] > 12:
                 size = (levels[-1][1].shape[1] // 2, levels[-1][1].shape[0] // 2)
-                smaller = [cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in levels[-1]]
+                smaller = [
+                    cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in levels[-1]
+                ]
                 levels.append((smaller[0].astype(np.uint8), smaller[1].astype(np.uint8)))
             self._levels.append(levels)
 
@@ -67,7 +69,9 @@ class Trees:
         matrix = np.array([[scale, 0, (left - x0) * scale], [0, scale, (top - y0) * scale]])
         shape = (right - left, bottom - top)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        colour = cv2.warpAffine(level[0], matrix, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        colour = cv2.warpAffine(
+            level[0], matrix, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE
+        )
         mask = cv2.warpAffine(level[1], matrix, shape, flags=flags)
         lit = cv2.convertScaleAbs(colour, alpha=gain)
         solid = cv2.threshold(mask, 110, 255, cv2.THRESH_BINARY)[1]

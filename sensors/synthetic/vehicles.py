@@ -75,8 +75,12 @@ def car(shape: Shape, paint: Colour, *, braking: bool = False) -> Mesh:
 def _cabin(build: MeshBuilder, shape: Shape, paint: Colour) -> None:
     front_b, back_b, z_b, w_b = shape.base
     front_r, back_r, z_r, w_r = shape.roof
-    base = np.array([(front_b, w_b, z_b), (front_b, -w_b, z_b), (back_b, -w_b, z_b), (back_b, w_b, z_b)])
-    roof = np.array([(front_r, w_r, z_r), (front_r, -w_r, z_r), (back_r, -w_r, z_r), (back_r, w_r, z_r)])
+    base = np.array(
+        [(front_b, w_b, z_b), (front_b, -w_b, z_b), (back_b, -w_b, z_b), (back_b, w_b, z_b)]
+    )
+    roof = np.array(
+        [(front_r, w_r, z_r), (front_r, -w_r, z_r), (back_r, -w_r, z_r), (back_r, w_r, z_r)]
+    )
     inside = (base.mean(axis=0) + roof.mean(axis=0)) / 2
     build.face(roof, paint, inside=inside)
     for i in range(4):
@@ -107,7 +111,12 @@ def _wheels(build: MeshBuilder, axles: tuple[float, float], radius_m: float, hal
             build.disc((x, y, radius_m), radius_m, 1, TYRE, inside=inside, layer=1)
             build.disc((x, y * 1.01, radius_m), radius_m * 0.6, 1, RIM, inside=inside, layer=2)
             edge = y - side * 0.2
-            tread = [(x - 0.24, edge, 0.0), (x - 0.24, y, 0.0), (x - 0.24, y, 0.4), (x - 0.24, edge, 0.4)]
+            tread = [
+                (x - 0.24, edge, 0.0),
+                (x - 0.24, y, 0.0),
+                (x - 0.24, y, 0.4),
+                (x - 0.24, edge, 0.4),
+            ]
             build.face(tread, TYRE, inside=(x, y, 0.2))
 
 
@@ -154,7 +163,12 @@ def truck(paint: Colour, cargo: Colour, length_m: float = 7.5) -> Mesh:
     build.face(shield, GLASS, inside=(split, 0, 1.4), layer=1)
     for side in (-1.0, 1.0):
         y = side * 1.13
-        pane = [(nose - 0.7, y, 1.5), (split + 0.35, y, 1.5), (split + 0.35, y, 2.3), (nose - 0.8, y, 2.3)]
+        pane = [
+            (nose - 0.7, y, 1.5),
+            (split + 0.35, y, 1.5),
+            (split + 0.35, y, 2.3),
+            (nose - 0.8, y, 2.3),
+        ]
         build.face(pane, GLASS, inside=(split, 0, 1.5), layer=1)
     _wheels(build, (nose - 1.1, -nose + 1.6), 0.46, 1.1)
     _lamps(build, (nose, 0.5, 0.95, 1.0), (-nose, 0.6, 1.3, 1.15), braking=False)
