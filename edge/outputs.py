@@ -14,7 +14,8 @@ from syncline.edge.decode.types import Boxes, Decoded, LabelMap, Scores
 CONSTANT_FRAMES = 30
 """Equal outputs on so many frames that all differ mean a stuck model."""
 
-_SAMPLE_BYTES = 64 << 10
+_SAMPLE_BYTES = 16 << 10
+_SHORT_LIST = 6 * 300
 
 
 def not_finite(outputs: Sequence[NDArray[np.generic]]) -> str:
@@ -90,19 +91,23 @@ class StuckDetector:
 
     def step(self, tensor: NDArray[np.generic], outputs: Sequence[NDArray[np.generic]]) -> bool:
         """Take one frame's input tensor and raw outputs; True when the model is stuck."""
-        frame = _digest([tensor])
         output = _digest(outputs)
-        empty = all(not np.any(o) for o in outputs) if _total(outputs) <= 6 * 300 else False
-        if empty or output != self._output:
-            self.run_length = 1
-        elif frame != self._frame:
+        if output != self._output or _is_empty(outputs):
+            # The usual case: frames are looked at only when outputs repeat.
+            self._output, self._frame, self.run_length = output, None, 1
+            return False
+        frame = _digest([tensor])
+        if frame != self._frame:
+            self._frame = frame
             self.run_length += 1
-        self._frame, self._output = frame, output
         return self.run_length >= self.limit
 
 
-def _total(arrays: Sequence[NDArray[np.generic]]) -> int:
-    return sum(array.size for array in arrays)
+def _is_empty(outputs: Sequence[NDArray[np.generic]]) -> bool:
+    """Whether a short list of boxes holds none."""
+    if sum(output.size for output in outputs) > _SHORT_LIST:
+        return False
+    return not any(np.any(output) for output in outputs)
 
 
 def _digest(arrays: Sequence[NDArray[np.generic]]) -> int:
