@@ -104,7 +104,7 @@ class Annotator:
         stream.pix_fmt = "yuv420p"
         stream.time_base = TIME_BASE
         stream.codec_context.time_base = TIME_BASE
-        stream.options = {"preset": "veryfast", "crf": "23"}
+        stream.options = {"preset": "ultrafast", "crf": "22"}
         self._stream = stream
 
     def _encode(self, image: NDArray[np.uint8], mid_ns: int) -> None:

@@ -37,6 +37,7 @@ _COMMANDS: dict[tuple[str, str], tuple[str, str]] = {
     ("model", "promote"): ("syncline.cli.model_registry:promote", "Move a channel to a version."),
     ("model", "rollback"): ("syncline.cli.model_registry:rollback", "Move a channel back."),
     ("model", "channel"): ("syncline.cli.model_registry:channel", "Show a channel's history."),
+    ("", "demo"): ("syncline.cli.demo:demo", "A synthetic drive through the whole system."),
     ("", "run"): ("syncline.cli.run:run", "Run the edge daemon."),
     ("", "replay"): ("syncline.cli.replay:replay", "Run a model over a recording."),
     ("log", "info"): ("syncline.cli.log_info:info", "Show what a recording holds."),

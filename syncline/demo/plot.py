@@ -1,0 +1,79 @@
+"""The demo's time plot: error and both bounds of UTC, error and exposure of the frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from syncline.demo.edge_side import DriveRun
+from syncline.errors import UsageError
+
+_STATES = {1: "#16a34a", 2: "#ca8a04", 3: "#dc2626", 4: "#9333ea"}
+
+
+def plot_times(run: DriveRun, raw0_ns: int, path: Path) -> None:
+    """Draw the plot.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+        from matplotlib import pyplot as plt
+    except ImportError as missing:
+        raise UsageError(
+            "the plot needs matplotlib", remedy="Install: pip install 'syncline[cloud]'"
+        ) from missing
+    figure, (utc, frame, light) = plt.subplots(
+        3, 1, figsize=(11, 9), sharex=True, height_ratios=(3, 2, 1), layout="constrained"
+    )
+    known = [c for c in run.clock if c.error_ns is not None]
+    t = np.array([(c.raw_ns - raw0_ns) / 1e9 for c in known])
+    error = np.array([c.error_ns or 0 for c in known]) / 1e3
+    hard = np.array([c.bound_ns for c in known]) / 1e3
+    sigma = np.array([c.sigma_ns for c in known]) / 1e3
+    utc.fill_between(t, -hard, hard, color="#94a3b8", alpha=0.35, label="hard bound", lw=0)
+    utc.fill_between(
+        t, -3.3 * sigma, 3.3 * sigma, color="#0d9488", alpha=0.35, label="99.9 % bound", lw=0
+    )
+    utc.plot(t, error, color="#0f172a", lw=1.3, label="true error")
+    utc.set_yscale("symlog", linthresh=1.0)
+    utc.set_ylabel("UTC error [us]")
+    for name, colour, on in (
+        ("no satellites", "#fde68a", [not c.has_fix for c in run.clock]),
+        ("receiver off by 1 s", "#fecaca", [c.lying for c in run.clock]),
+    ):
+        _spans(utc, run, raw0_ns, on, colour, name)
+    utc.legend(loc="upper right", ncols=3, fontsize=8)
+    utc.set_title("UTC of the vehicle's clock: claimed and true")
+    tf = np.array([(f.timing.mid_ns - raw0_ns) / 1e9 for f in run.frames])
+    ef = np.array([f.timing.mid_ns - f.truth.mid_raw_ns for f in run.frames]) / 1e3
+    sf = np.array([f.timing.sigma_ns for f in run.frames]) / 1e3
+    frame.fill_between(tf, -2 * sf, 2 * sf, color="#2563eb", alpha=0.25, lw=0, label="2 sigma")
+    frame.plot(tf, ef, ".", ms=2.5, color="#1e3a8a", label="true error of mid-exposure")
+    frame.set_ylabel("frame time error [us]")
+    frame.set_yscale("symlog", linthresh=10.0)
+    frame.legend(loc="upper right", ncols=2, fontsize=8)
+    exposure = np.array([f.truth.exposure_ns for f in run.frames]) / 1e6
+    light.plot(tf, exposure, color="#c2410c", lw=1.2)
+    light.set_ylabel("exposure [ms]")
+    light.set_xlabel("drive time [s]")
+    for axis in (utc, frame, light):
+        axis.grid(alpha=0.25)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _spans(axis, run: DriveRun, raw0_ns: int, on: list[bool], colour: str, name: str) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    begin: float | None = None
+    label: str | None = name
+    for score, flag in [*zip(run.clock, on, strict=True), (run.clock[-1], False)]:
+        at = (score.raw_ns - raw0_ns) / 1e9
+        if flag and begin is None:
+            begin = at
+        elif not flag and begin is not None:
+            axis.axvspan(begin, at, color=colour, alpha=0.6, lw=0, label=label, zorder=0)
+            begin, label = None, None
