@@ -28,6 +28,9 @@ def load_records(view: memoryview, chunk: ChunkRef, limits: Limits) -> memoryvie
         data = expand(data, chunk.compression, chunk.size)
         check_crc(data, chunk.crc)
         return data
+    if PREFIX.unpack_from(view, chunk.offset - PREFIX.size) != (Op.CHUNK, chunk.length):
+        at = chunk.offset - PREFIX.size
+        raise LogError(f"no chunk at byte {at}, where the index has one", remedy=REMEDY)
     head = parse_chunk(view, chunk.offset, chunk.offset + chunk.length, limits)
     if (head.start_ns, head.end_ns, head.uncompressed_size) != (
         chunk.start_ns, chunk.end_ns, chunk.size,

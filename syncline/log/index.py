@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from syncline.errors import LogError
 from syncline.log.records import ChannelInfo, SchemaRecord
-from syncline.log.wire import REMEDY, Limits, RawChannel, Statistics
+from syncline.log.wire import CHANNEL_OFFSET, REMEDY, Limits, RawChannel, Statistics
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkRef:
+class ChunkRef(NamedTuple):
     """Records that are read together.
 
     Attributes:
@@ -21,7 +22,7 @@ class ChunkRef:
         size: Bytes of the records once expanded.
         compression: Empty, `zstd` or `lz4`.
         crc: CRC-32 of the expanded records, 0 for none.
-        channels: Channels in it when the summary tells, None otherwise.
+        keys: The summary's raw map of the channels in it, None when nothing tells.
         body: First byte of the fields of the chunk record, None for loose messages.
         open: Its writer did not finish it: it is read up to the first record that does not fit.
     """
@@ -33,9 +34,15 @@ class ChunkRef:
     size: int
     compression: str = ""
     crc: int = 0
-    channels: frozenset[int] | None = None
+    keys: memoryview | None = None
     open: bool = False
     body: int | None = None
+
+    def holds(self, channels: Set[int]) -> bool:
+        """Whether one of these channels may be in it."""
+        if not self.keys:
+            return True
+        return any(channel in channels for channel, _ in CHANNEL_OFFSET.iter_unpack(self.keys))
 
 
 @dataclass

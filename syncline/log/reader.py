@@ -226,7 +226,7 @@ class LogReader:
         for chunk in log.index.chunks:
             if chunk.start_ns >= self._to or chunk.end_ns < self._from:
                 continue
-            if chunk.channels is not None and self._topics is not None and not chunk.channels & ids:
+            if self._topics is not None and not chunk.holds(ids):
                 continue
             yield _Part(log, chunk, wanted)
 

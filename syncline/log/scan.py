@@ -93,7 +93,7 @@ def _walk_gaps(
                 remedy=REMEDY,
             )
         walk.records(pos, chunk.offset)
-        index.chunks.append(_chunk_ref(view, chunk, limits))
+        index.chunks.append(_chunk_ref(chunk, limits))
         pos = chunk.offset + chunk.length
         if chunk.index_length <= end - pos:
             pos += chunk.index_length
@@ -101,24 +101,21 @@ def _walk_gaps(
     walk.finish()
 
 
-def _chunk_ref(view: memoryview, chunk: ChunkIndexRecord, limits: Limits) -> ChunkRef:
-    if chunk.length < PREFIX.size or view[chunk.offset] != Op.CHUNK:
-        raise LogError(f"no chunk at byte {chunk.offset}, where the index has one", remedy=REMEDY)
-    if chunk.uncompressed_size > limits.chunk:
+def _chunk_ref(chunk: ChunkIndexRecord, limits: Limits) -> ChunkRef:
+    if chunk.uncompressed_size > limits.chunk or chunk.length < PREFIX.size:
         raise LogError(
             f"chunk at byte {chunk.offset}: uncompressed_size {chunk.uncompressed_size}, "
-            f"limit {limits.chunk}"
+            f"limit {limits.chunk}, length {chunk.length}"
         )
-    body = chunk.offset + PREFIX.size
     return ChunkRef(
         chunk.start_ns,
         chunk.end_ns,
-        body,
+        chunk.offset + PREFIX.size,
         chunk.length - PREFIX.size,
         chunk.uncompressed_size,
         "unread",
         0,
-        frozenset(chunk.index_offsets) if chunk.index_offsets else None,
+        chunk.index_offsets,
     )
 
 

@@ -11,6 +11,7 @@ import enum
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from syncline.errors import LogError
 from syncline.log.records import SchemaRecord
@@ -22,6 +23,9 @@ PLACEHOLDER = (1 << 64) - 1
 MESSAGE = struct.Struct("<BQHIQQ")
 """A whole message head: opcode, length, channel, sequence, log time, publish time."""
 MESSAGE_FIELDS = 22
+CHANNEL_OFFSET = struct.Struct("<HQ")
+"""An entry of a chunk's map of channel to message index."""
+_INDEX_HEAD, _INDEX_MIDDLE, _INDEX_TAIL = (struct.Struct(f) for f in ("<QQQQI", "<QI", "<QQ"))
 FOOTER_SIZE = 9 + 20 + len(MAGIC)
 REMEDY = "Try `syncline log recover` to save what can be read"
 
@@ -75,18 +79,15 @@ class ChunkHead:
     data_length: int
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkIndexRecord:
-    """Where a chunk is; `index_offsets` maps channel to its message index."""
+class ChunkIndexRecord(NamedTuple):
+    """Where a chunk is; `index_offsets` is the raw map of channel to message index."""
 
     start_ns: int
     end_ns: int
     offset: int
     length: int
-    index_offsets: dict[int, int]
+    index_offsets: memoryview
     index_length: int
-    compression: str
-    compressed_size: int
     uncompressed_size: int
 
 
@@ -282,16 +283,24 @@ def parse_chunk_head(view: memoryview, pos: int, end: int, limits: Limits) -> Ch
 
 
 def parse_chunk_index(view: memoryview, pos: int, end: int) -> ChunkIndexRecord:
-    """An entry of the summary's chunk index."""
-    fields = Fields(view, pos, end, "chunk index")
-    start_ns, end_ns = fields.number(8, "start"), fields.number(8, "end")
-    offset, length = fields.number(8, "offset"), fields.number(8, "length")
-    offsets = fields.numbers(2, 8, "message_index_offsets")
-    index_length, compression = fields.number(8, "index length"), fields.text("compression")
-    packed, size = fields.number(8, "compressed_size"), fields.number(8, "uncompressed_size")
-    return ChunkIndexRecord(
-        start_ns, end_ns, offset, length, offsets, index_length, compression, packed, size
-    )
+    """An entry of the summary's chunk index; there may be many, so it is read in three steps."""
+    if end - pos < _INDEX_HEAD.size:
+        raise _short_index(pos)
+    start_ns, end_ns, offset, length, size = _INDEX_HEAD.unpack_from(view, pos)
+    middle = pos + _INDEX_HEAD.size + size
+    if end - middle < _INDEX_MIDDLE.size:
+        raise _short_index(pos)
+    index_length, name = _INDEX_MIDDLE.unpack_from(view, middle)
+    tail = middle + _INDEX_MIDDLE.size + name
+    if end - tail < _INDEX_TAIL.size or size % CHANNEL_OFFSET.size:
+        raise _short_index(pos)
+    offsets = view[pos + _INDEX_HEAD.size : middle]
+    packed = _INDEX_TAIL.unpack_from(view, tail)
+    return ChunkIndexRecord(start_ns, end_ns, offset, length, offsets, index_length, packed[1])
+
+
+def _short_index(pos: int) -> LogError:
+    return LogError(f"chunk index at byte {pos} is too short for its fields", remedy=REMEDY)
 
 
 def parse_metadata(
