@@ -37,6 +37,7 @@ COARSE_EXPIRY_NS = 300e9
 LEAP_GUARD_NS = 2 * NS_PER_S
 """Measurements this close to a leap second are dropped: POSIX UTC is ambiguous there."""
 SLEEP_DRIFT_PPM = 200
+STALE_OFFSET_NS = 5 * NS_PER_S
 GNSS_KINDS = (SourceKind.GNSS, SourceKind.PPS)
 MAX_SOURCES = 64
 
@@ -127,7 +128,7 @@ class Conductor:
         self._refusal: dict[str, str] = {}
         self._smears = SmearDetector(leaps)
         self._notices: list[Notice] = []
-        self._gnss_offset: tuple[int, int] | None = None
+        self._gnss_offset: tuple[int, int, int] | None = None
         self._suspect_since_ns: int | None = None
         self._disagrees = False
 
@@ -225,6 +226,8 @@ class Conductor:
 
     def _decide(self, now: StepInput) -> Decision:
         offset = self._gnss_offset
+        if offset is not None and now.raw_ns - offset[2] > STALE_OFFSET_NS:
+            offset = self._gnss_offset = None
         dragging = any(
             s.verdict is Verdict.DRAGGING and self._is_gnss(s.source) for s in self.fine.sources()
         )
@@ -284,7 +287,7 @@ class Conductor:
         if m.kind not in GNSS_KINDS or known is None:
             return
         room_ns = known.bound_ns + m.root_bound_ns + 6 * m.uncertainty_ns
-        self._gnss_offset = (m.utc_ns - known.utc_ns, room_ns)
+        self._gnss_offset = (m.utc_ns - known.utc_ns, room_ns, m.known_raw_ns)
 
     def _smear(self, m: Measurement) -> bool:
         known = self.utc(m.raw_ns)
