@@ -1,0 +1,376 @@
+"""Who gets in, under which name, and what a hostile peer can do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import zmq
+
+from syncline.cloud.catalog import Catalog
+from syncline.cloud.collector import Collector
+from syncline.cloud.devices import Devices
+from syncline.errors import AuthenticationError, ConfigError, ConflictError, InputError
+from syncline.link import KeyPair, PublicKey, load_keypair, new_keypair
+from syncline.link.keys import save_keypair
+from syncline.link.signing import load_signing_key, load_verify_key, new_signing_key
+from syncline.link.sockets import dealer
+from syncline.link.wire import Ack, Data, Error, Hello, Welcome, pack, pack_body, unpack
+from syncline.messages.syncline_pb2 import Detections
+from syncline.topics import LinkClass
+
+from ..link.proxy import Proxy  # noqa: TID252
+from ..link.rig import Rig, wait  # noqa: TID252
+
+STREAM = "/camera/a/detections"
+PAYLOAD = Detections(camera="a").SerializeToString()
+
+
+@contextlib.contextmanager
+def raw_dealer(
+    rig: Rig, keys: KeyPair, *, server: str | None = None, routing_id: bytes = b""
+) -> Iterator[zmq.Socket[bytes]]:
+    """A device by hand, for saying what `Uplink` never would."""
+    with zmq.Context() as context:
+        sock = dealer(context, server or rig.server.public, keys)
+        if routing_id:
+            sock.set(zmq.ROUTING_ID, routing_id)
+        sock.set(zmq.RCVTIMEO, 1500)
+        sock.connect(rig.listen)
+        yield sock
+        sock.close(linger=0)
+
+
+def hello(sock: zmq.Socket[bytes], name: str, session: int = 1) -> object:
+    sock.send(pack(Hello(session, name, "boot", [])))
+    return unpack(sock.recv())
+
+
+def data(session: int, tx: int, seq: int, n: int = 1, stream: str = STREAM) -> bytes:
+    body = pack_body([(seq + i, PAYLOAD) for i in range(n)])
+    return pack(Data(session, tx, 1, n, seq, "boot", stream, body))
+
+
+def counts(rig: Rig) -> dict[str, int]:
+    assert rig.collector is not None
+    return rig.collector.health().counts
+
+
+def rows(collector: Collector, device: str = "car") -> list[int]:
+    return [r.seq for r in collector.catalog.records(device, "boot", STREAM)]
+
+
+# -- link-34 -------------------------------------------------------------------------------------
+
+
+def test_link_34_keys_that_nobody_enrolled_deliver_nothing(rig: Rig) -> None:
+    """link-34: no key, an unknown key and a wrong server key: 0 bytes reach the catalog."""
+    collector = rig.start()
+    with raw_dealer(rig, new_keypair("thief")) as sock:
+        sock.send(pack(Hello(1, "thief", "boot", [])))
+        sock.send(data(1, 0, 0))
+        with pytest.raises(zmq.Again):
+            sock.recv()
+    keys = rig.enrol("car")
+    with raw_dealer(rig, keys, server=new_keypair("other").public) as sock:
+        sock.send(pack(Hello(1, "car", "boot", [])))
+        with pytest.raises(zmq.Again):
+            sock.recv()
+    with zmq.Context() as context, context.socket(zmq.DEALER) as plain:
+        plain.set(zmq.LINGER, 0)
+        plain.set(zmq.RCVTIMEO, 2000)
+        plain.connect(rig.listen)
+        plain.send(pack(Hello(1, "car", "boot", [])))
+        with pytest.raises(zmq.Again):
+            plain.recv()
+    assert collector.catalog.devices() == []
+    assert counts(rig)["keys_refused"] >= 1
+    assert "frames" not in counts(rig)
+
+
+def test_link_34_the_device_says_that_it_is_refused(rig: Rig) -> None:
+    """link-34: the refused device keeps its records and names the reason."""
+    rig.start()
+    spool, uplink = rig.device(keys=new_keypair("thief"))
+    spool.put(LinkClass.RESULTS, STREAM, 0, PAYLOAD)
+    wait(lambda: "does not know" in uplink.stats().problem, 10)
+    assert spool.stats().backlog == 1
+
+
+def test_link_34_revocation_works_within_five_seconds(rig: Rig) -> None:
+    """link-34: a revoked device delivers nothing more, also over its open connection."""
+    collector = rig.start()
+    keys = rig.enrol("car")
+    with raw_dealer(rig, keys) as sock:
+        assert isinstance(hello(sock, "car"), Welcome)
+        sock.send(data(1, 0, 0))
+        assert isinstance(unpack(sock.recv()), Ack)
+        Devices(collector.catalog).revoke("car")
+        took = wait(lambda: "car" not in collector.auth.names, 5)
+        sock.send(data(1, 1, 1))
+        with pytest.raises(zmq.Again):
+            sock.recv()
+    assert took <= 5
+    assert rows(collector) == [0]
+    assert counts(rig)["alarm_revoked"] == 1
+    with raw_dealer(rig, keys) as sock:
+        sock.send(pack(Hello(2, "car", "boot", [])))
+        with pytest.raises(zmq.Again):
+            sock.recv()
+
+
+# -- link-35 -------------------------------------------------------------------------------------
+
+
+def test_link_35_without_the_authentication_thread_nobody_gets_in(rig: Rig) -> None:
+    """link-35: thread gone: new connections refused, health red within 2 s; open ones go on."""
+    collector = rig.start()
+    keys = rig.enrol("car")
+    rig.enrol("lorry")
+    with raw_dealer(rig, keys) as sock:
+        assert isinstance(hello(sock, "car"), Welcome)
+        assert collector.health().state == "green"
+        collector.auth.close()
+        took = wait(lambda: collector.health().state == "red", 2)
+        assert "authentication" in collector.health().reasons[0]
+        for key in (rig.keys["lorry"], new_keypair("thief")):
+            with raw_dealer(rig, key) as other:
+                other.send(pack(Hello(1, key.name, "boot", [])))
+                with pytest.raises(zmq.Again):
+                    other.recv()
+        sock.send(data(1, 0, 7))
+        assert unpack(sock.recv()) == Ack(1, 1, collector._sessions.window)
+    assert took <= 2
+    assert rows(collector) == [7]
+
+
+# -- link-36 -------------------------------------------------------------------------------------
+
+
+def test_link_36_another_devices_name_is_refused_and_told(rig: Rig) -> None:
+    """link-36: a valid key claims another name or routing id: rejected, alarm, victim goes on."""
+    collector = rig.start()
+    victim, attacker = rig.enrol("victim"), rig.enrol("attacker")
+    with raw_dealer(rig, victim) as good:
+        assert isinstance(hello(good, "victim"), Welcome)
+        good.send(data(1, 0, 0))
+        assert isinstance(unpack(good.recv()), Ack)
+        with raw_dealer(rig, attacker) as bad:
+            answer = hello(bad, "victim")
+            assert isinstance(answer, Error)
+            assert answer.code == "identity"
+            bad.send(data(1, 1, 1000))
+            assert isinstance(unpack(bad.recv()), Error)
+        with raw_dealer(rig, attacker, routing_id=b"victim") as bad:
+            answer = hello(bad, "attacker")
+            assert isinstance(answer, Error)
+            assert answer.code == "identity"
+        good.send(data(1, 1, 1))
+        assert isinstance(unpack(good.recv()), Ack)
+    assert collector.catalog.devices() == ["victim"]
+    assert rows(collector, "victim") == [0, 1]
+    assert counts(rig)["alarm_identity"] == 1
+    assert counts(rig)["alarm_declared_routing_id"] == 1
+
+
+# -- link-37 -------------------------------------------------------------------------------------
+
+
+def test_link_37_a_frame_over_the_limit_disconnects_its_sender(rig: Rig) -> None:
+    """link-37: more than 1 MiB: disconnected, nothing stored; a normal device is not touched."""
+    collector = rig.start()
+    keys, other = rig.enrol("car"), rig.enrol("lorry")
+    with raw_dealer(rig, other) as calm, raw_dealer(rig, keys) as sock:
+        assert isinstance(hello(calm, "lorry"), Welcome)
+        assert isinstance(hello(sock, "car"), Welcome)
+        monitor = sock.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        sock.send(bytes(1 << 20) + b"x" * 200)
+        assert monitor.poll(5000), "the sender was not disconnected"
+        sock.disable_monitor()
+        monitor.close()
+        calm.send(data(1, 0, 0))
+        assert isinstance(unpack(calm.recv()), Ack)
+    assert rows(collector, "lorry") == [0]
+    assert rows(collector, "car") == []
+
+
+def test_link_37_endless_more_frames_alarm_and_store_nothing(rig: Rig) -> None:
+    """link-37, the part that a socket can do: multipart is an alarm.
+
+    libzmq keeps the parts of one message until the last: that memory is bounded by enrolment and
+    the service's memory limit alone (docs/wire.md says so).
+    """
+    collector = rig.start()
+    keys = rig.enrol("car")
+    with raw_dealer(rig, keys) as sock:
+        assert isinstance(hello(sock, "car"), Welcome)
+        sock.send_multipart([data(1, 0, 0)] * 50)
+        answer = unpack(sock.recv())
+        assert isinstance(answer, Error)
+        assert answer.code == "malformed"
+    assert counts(rig)["alarm_multipart"] == 1
+    assert rows(collector) == []
+
+
+# -- link-38 -------------------------------------------------------------------------------------
+
+
+def test_link_38_captured_bytes_sent_again_give_no_row(rig: Rig) -> None:
+    """link-38: the TCP bytes of a whole session, replayed to the collector: 0 rows, 0 sessions."""
+    collector = rig.start()
+    proxy = Proxy(rig.listen, capture=True)
+    spool, uplink = rig.device(endpoint=proxy.endpoint)
+    for i in range(500):
+        spool.put(LinkClass.RESULTS, STREAM, i, PAYLOAD)
+    wait(lambda: spool.stats().backlog == 0, 10)
+    uplink.close()
+    captured = bytes(proxy.captured)
+    proxy.close()
+    assert len(captured) > 1000
+    before = counts(rig)
+    host, port = rig.listen.removeprefix("tcp://").split(":")
+    for _ in range(3):
+        with socket.create_connection((host, int(port)), timeout=5) as sock:
+            sock.settimeout(0.5)
+            with contextlib.suppress(OSError):
+                sock.sendall(captured)
+                while sock.recv(65536):
+                    pass
+    time.sleep(0.3)
+    after = counts(rig)
+    assert after["records"] == before["records"] == 500
+    assert after["sessions"] == before["sessions"]
+    assert collector.health().state == "green"
+
+
+def test_link_38_old_numbers_from_a_valid_key_give_no_row(rig: Rig) -> None:
+    """link-38: the key's owner sends old (boot, seq) again: acknowledged, and 0 new rows."""
+    collector = rig.start()
+    keys = rig.enrol("car")
+    with raw_dealer(rig, keys) as sock:
+        hello(sock, "car")
+        for tx, (seq, n) in enumerate([(0, 10), (0, 10), (5, 10), (3, 4), (0, 15)]):
+            sock.send(data(1, tx, seq, n))
+            answer = unpack(sock.recv())
+            assert isinstance(answer, Ack)
+            assert answer.next_tx == tx + 1
+    assert rows(collector) == list(range(15))
+    assert counts(rig)["records"] == 15
+    assert counts(rig)["records_known"] == 34
+
+
+# -- link-39 -------------------------------------------------------------------------------------
+
+
+def _slow_loris(rig: Rig, idle: int, seconds: float) -> tuple[float, float]:
+    """Open connections that say nothing; returns (seconds until served, CPU share)."""
+    rig.start()
+    keys = rig.enrol("car")
+    host, port = rig.listen.removeprefix("tcp://").split(":")
+    socks: list[socket.socket] = []
+    me = psutil.Process()
+    try:
+        for _ in range(idle):
+            sock = socket.socket()
+            sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                sock.connect((host, int(port)))
+            socks.append(sock)
+        began, cpu = time.monotonic(), sum(me.cpu_times()[:2])
+        with raw_dealer(rig, keys) as sock:
+            sock.set(zmq.RCVTIMEO, 10_000)
+            assert isinstance(hello(sock, "car"), Welcome)
+            served = time.monotonic() - began
+            time.sleep(max(seconds - served, 0))
+        share = (sum(me.cpu_times()[:2]) - cpu) / (time.monotonic() - began)
+    finally:
+        for one in socks:
+            one.close()
+    return served, share
+
+
+def test_link_39_idle_connections_do_not_keep_a_device_out(rig: Rig) -> None:
+    """link-39, 200 idle connections here, 2,000 in the soak: served <= 5 s, CPU <= 20 %."""
+    served, share = _slow_loris(rig, 200, 4)
+    assert served <= 5
+    assert share <= 0.2
+
+
+@pytest.mark.soak
+def test_link_39_two_thousand(rig: Rig) -> None:
+    """link-39 at full count, and 10 s of it."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20_000), hard))
+    served, share = _slow_loris(rig, 2000, 10)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    print(f"served after {served:.2f} s, CPU {share:.1%}")
+    assert served <= 5
+    assert share <= 0.2
+
+
+# -- keys ----------------------------------------------------------------------------------------
+
+
+def test_keys_are_private_and_never_overwritten(tmp_path: Path) -> None:
+    keys = new_keypair("car")
+    secret, public = save_keypair(keys, tmp_path)
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert load_keypair(secret) == keys
+    assert keys.secret not in repr(keys)
+    with pytest.raises(ConflictError, match="exists"):
+        save_keypair(new_keypair("car"), tmp_path)
+    with pytest.raises(ConfigError, match="no secret"):
+        load_keypair(public)
+    os.chmod(secret, 0o644)  # noqa: PTH101
+    with pytest.raises(AuthenticationError, match="chmod 600"):
+        load_keypair(secret)
+
+
+@pytest.mark.parametrize("name", ["", "A", "a/b", "a b", "-a", "x" * 65, "ü"])
+def test_names_that_no_file_or_log_should_hold_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="not a device name"):
+        new_keypair(name)
+
+
+@pytest.mark.parametrize("text", ["", "name = 3", "name = 'a'\npublic = 'short'", "\xff", "x=1"])
+def test_files_that_hold_no_key_are_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.key"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ConfigError) as caught:
+        load_keypair(path)
+    assert "\n" not in str(caught.value).strip()
+
+
+def test_signing_keys(tmp_path: Path) -> None:
+    secret, public = new_signing_key("models", tmp_path)
+    assert secret.stat().st_mode & 0o777 == 0o600
+    signature = load_signing_key(secret).sign(b"bundle")
+    load_verify_key(public).verify(signature, b"bundle")
+    with pytest.raises(ConfigError):
+        load_verify_key(tmp_path / "none")
+
+
+def test_enrolment_is_one_key_per_name(tmp_path: Path) -> None:
+    one, two = new_keypair("a"), new_keypair("a")
+    with Catalog.open(tmp_path) as catalog:
+        devices = Devices(catalog)
+        devices.enrol(PublicKey("a", one.public))
+        devices.enrol(PublicKey("a", one.public))
+        with pytest.raises(ConflictError):
+            devices.enrol(PublicKey("a", two.public))
+        with pytest.raises(ConflictError):
+            devices.enrol(PublicKey("b", one.public))
+        devices.revoke("a")
+        with pytest.raises(ConflictError, match="revoked"):
+            devices.enrol(PublicKey("a", one.public))
+        with pytest.raises(InputError, match="not enrolled"):
+            devices.revoke("nobody")
+        assert devices.allowed() == {}
