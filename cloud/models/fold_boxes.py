@@ -151,21 +151,21 @@ def _yolox(b: GraphBuilder, head: Head) -> Candidates:
         raise ModelError(
             f"output {head.infos[0].name!r} has {cells} cells, its strides give {len(grid)}"
         )
-    x, scale = head.infos[0].name, b.const(stride[None])
-    centre = b.node("Add", [_rows(b, x, 0, 2, axis=2), b.const(grid[None])])
-    centre = b.node("Mul", [centre, scale])
-    size = b.node("Mul", [b.node("Exp", [_rows(b, x, 2, 4, axis=2)]), scale])
-    boxes = b.node("Concat", [centre, size], axis=2)
-    scores = b.node("Mul", [_rows(b, x, 4, 5, axis=2), _rows(b, x, 5, width, axis=2)])
-    return Candidates(boxes, b.node("Transpose", [scores], perm=[0, 2, 1]), centred=True)
+    # channels first: slices are then contiguous, and objectness spreads over whole rows
+    x = b.node("Transpose", [head.infos[0].name], perm=[0, 2, 1])
+    scale = b.const(stride.T[None])
+    centre = b.node("Mul", [b.node("Add", [_rows(b, x, 0, 2), b.const(grid.T[None])]), scale])
+    size = b.node("Mul", [b.node("Exp", [_rows(b, x, 2, 4)]), scale])
+    boxes = b.node("Transpose", [b.node("Concat", [centre, size], axis=1)], perm=[0, 2, 1])
+    scores = b.node("Mul", [_rows(b, x, 4, 5), _rows(b, x, 5, width)])
+    return Candidates(boxes, scores, centred=True)
 
 
 def _yolov5(b: GraphBuilder, head: Head) -> Candidates:
     """(1, A, 5 + C): centre and size in pixels, objectness, class scores."""
-    x, width = head.infos[0].name, head.infos[0].dims[2]
-    scores = b.node("Mul", [_rows(b, x, 4, 5, axis=2), _rows(b, x, 5, width, axis=2)])
-    boxes = _rows(b, x, 0, 4, axis=2)
-    return Candidates(boxes, b.node("Transpose", [scores], perm=[0, 2, 1]), centred=True)
+    x = b.node("Transpose", [head.infos[0].name], perm=[0, 2, 1])
+    scores = b.node("Mul", [_rows(b, x, 4, 5), _rows(b, x, 5, head.infos[0].dims[2])])
+    return Candidates(_rows(b, head.infos[0].name, 0, 4, axis=2), scores, centred=True)
 
 
 def _yolov8(b: GraphBuilder, head: Head) -> Candidates:
