@@ -18,7 +18,9 @@ _MIN_LEFT = 0.35
 """Share of a box that must survive a crop for it to be asked for."""
 
 _GRAIN = np.clip(
-    np.random.default_rng(5).normal(128.0, 20.0, (INPUT_SIZE[1] + 32, INPUT_SIZE[0] + 32, 3)), 0, 255
+    np.random.default_rng(5).normal(128.0, 20.0, (INPUT_SIZE[1] + 32, INPUT_SIZE[0] + 32, 3)),
+    0,
+    255,
 ).astype(np.uint8)
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]

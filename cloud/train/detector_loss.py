@@ -127,8 +127,9 @@ def detection_loss(
     count = positive.sum().clamp(min=1)
     iou, giou = overlap(boxes[positive], box[positive])
     target = torch.zeros_like(logits)
-    target[positive] = functional.one_hot(label[positive], logits.shape[-1]).to(logits) * (
-        iou.detach().clamp(min=0.01).sqrt()[:, None]
+    target[positive] = (
+        functional.one_hot(label[positive], logits.shape[-1]).to(logits)
+        * (iou.detach().clamp(min=0.01).sqrt()[:, None])
     )
     raw = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     weight = (target - logits.sigmoid()).abs().square()

@@ -1,1 +1,1 @@
-"""A synthetic drive: rendered camera, IMU and GNSS with known truth. See docs/synthetic-drive.md."""
+"""A synthetic drive: rendered camera, IMU and GNSS, with truth. See docs/synthetic-drive.md."""

@@ -58,9 +58,9 @@ class SyntheticCamera:
         if self.drive is None:
             raise DeviceError("the synthetic camera is not open", remedy="Call open() first")
         sequence0, seed = 0, self._seed
-        while self._state is HealthState.OK:
+        while True:
             for made in self.drive.frames():
-                if self._state is not HealthState.OK:
+                if self.health().state is not HealthState.OK:
                     return
                 self._pace(made.arrival_raw_ns)
                 self._dropped += made.truth.index + sequence0 - self._frames - self._dropped

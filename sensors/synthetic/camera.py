@@ -127,7 +127,7 @@ class Unpainted:
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
 
-    def draw(self, t_s: float, setting: Setting, frame: int) -> Rendered:  # noqa: ARG002
+    def draw(self, t_s: float, setting: Setting, frame: int) -> Rendered:
         """No picture; see `Renderer.draw`."""
         pose = self._scene.ego.pose(self._scene.route, t_s)
         light = float(self._scene.light.at(pose.s_m + 10.0, t_s))

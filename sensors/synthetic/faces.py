@@ -117,7 +117,8 @@ def _points(item: Item) -> Floats:
     if item.joints_m is not None:
         return item.joints_m
     assert item.tree is not None
-    return np.array([item.centre_m, item.centre_m + [0.0, 0.0, item.tree[1]]])
+    top_m = item.centre_m + np.array([0.0, 0.0, item.tree[1]])
+    return np.array([item.centre_m, top_m])
 
 
 def _drawn(

@@ -107,7 +107,8 @@ class Ground:
             size = max(round(blur_m / TILE_M * _ROWS), 1)
             wrapped = np.vstack([tile[-size:], tile, tile[:size]])
             across = max(size // 8, 1)
-            self._tiles.append(cv2.blur(wrapped, (across, size))[size:-size].copy())
+            blurred = np.asarray(cv2.blur(wrapped, (across, size)), np.uint8)
+            self._tiles.append(blurred[size:-size].copy())
 
     def draw(self, view: View, out: Image) -> tuple[int, Floats]:
         """Warp the ground into `out` (colours in full daylight).
@@ -119,7 +120,8 @@ class Ground:
         if rows.size == 0:
             return view.camera.height, np.zeros(0)
         s_row, along, across = self._row_lines(view, reach, dt_s)
-        u = (np.arange(view.camera.width) - view.camera.centre_px[0]) / view.camera.focal_px
+        columns = np.arange(view.camera.width, dtype=np.float64)
+        u = np.asarray((columns - view.camera.centre_px[0]) / view.camera.focal_px, np.float64)
         per_d, per_s = (_COLS - 1) / (2 * _HALF_M), _ROWS / TILE_M
         map_x = _affine((_HALF_M - across[0]) * per_d, -across[1] * per_d, u)
         np.clip(map_x, 1.0, _COLS - 2.0, out=map_x)
@@ -171,7 +173,7 @@ class Ground:
 
 
 def _affine(start: Floats, step: Floats, u: Floats) -> NDArray[np.float32]:
-    """start + step u for every row, (rows, len(u))."""
+    """Start + step u for every row, (rows, len(u))."""
     out = np.multiply.outer(step.astype(np.float32), u.astype(np.float32))
     out += start.astype(np.float32)[:, None]
     return np.asarray(out, dtype=np.float32)

@@ -47,7 +47,7 @@ class Light:
     def sky(self, t_s: float) -> float:
         """Light of the sky: falls faster than that of a street, which has lamps."""
         ambient = self.ambient(t_s)
-        return ambient * min(ambient / 0.4, 1.0) ** 0.9
+        return float(ambient * min(ambient / 0.4, 1.0) ** 0.9)
 
     def cover(self, s_m: ArrayLike) -> Floats:
         """How deep inside a tunnel `s_m` is: 0 in the open, 1 where no daylight reaches."""
@@ -62,7 +62,8 @@ class Light:
         """Light at `s_m` and `t_s`."""
         ambient = self.ambient(t_s)
         cover = self.cover(s_m)
-        return np.exp((1 - cover) * np.log(ambient) + cover * np.log(TUNNEL_LIGHT))
+        lit: Floats = np.exp((1 - cover) * np.log(ambient) + cover * np.log(TUNNEL_LIGHT))
+        return lit
 
     def darkness(self, t_s: float, s_m: float) -> float:
         """0 by day, 1 where lamps are lit and matter."""

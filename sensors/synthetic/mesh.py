@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -127,7 +128,7 @@ class MeshBuilder:
             for x, low, high, w in sections
         ]
         centre = np.mean(np.concatenate(rings), axis=0)
-        for one, two in zip(rings[:-1], rings[1:], strict=True):
+        for one, two in itertools.pairwise(rings):
             middle = (one.mean(axis=0) + two.mean(axis=0)) / 2
             for a, b in ((0, 1), (1, 2), (2, 3)):
                 self.face([one[a], one[b], two[b], two[a]], colour, inside=middle)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncline.sensors.mode import SensorMode
-from syncline.sensors.synthetic.faces import Drawn, Faces, Sketch, gather, shade
+from syncline.sensors.synthetic.faces import Drawn, Faces, gather, shade
 from syncline.sensors.synthetic.ground import Ground
 from syncline.sensors.synthetic.labels import Occlusion, TruthBox
 from syncline.sensors.synthetic.light import Setting, coded_gain
@@ -187,9 +187,8 @@ class Renderer:
             abs(view.pose.pitch_rate_radps) * view.camera.focal_px * view.exposure_s,
         )
         if max(sizes) > 0.4:
-            image = np.asarray(
-                cv2.sepFilter2D(image, -1, *(_box(size) for size in sizes)), np.uint8
-            )
+            across, down = _box(sizes[0]), _box(sizes[1])
+            image = np.asarray(cv2.sepFilter2D(image, -1, across, down), np.uint8)
         rng = np.random.default_rng([self._seed, 3, frame])
         x, y = (int(v) for v in rng.integers(0, 64, 2))
         noise = self._noise[y : y + image.shape[0], x : x + image.shape[1]]

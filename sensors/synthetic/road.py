@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 LANE_M = 3.5
 """Width of a lane; the road has one in each direction, traffic keeps to the right."""
@@ -21,6 +21,8 @@ _BEYOND_M = 400.0
 _STEP_S = 0.01
 
 Floats = NDArray[np.float64]
+Metres = float | np.floating | NDArray[np.floating]
+"""One value or many; also seconds."""
 
 
 class Route:
@@ -46,16 +48,17 @@ class Route:
         self.x_m = np.cumsum(np.cos(self.heading_rad))
         self.y_m = np.cumsum(np.sin(self.heading_rad))
 
-    def heading(self, s_m: ArrayLike) -> Floats:
+    def heading(self, s_m: Metres) -> Floats:
         """Heading of the line at `s_m`, radians."""
-        return np.interp(s_m, self.s_m, self.heading_rad)
+        at = np.asarray(s_m, np.float64)
+        return np.asarray(np.interp(at, self.s_m, self.heading_rad), np.float64)
 
-    def place(self, s_m: ArrayLike, d_m: ArrayLike) -> Floats:
+    def place(self, s_m: Metres, d_m: Metres) -> Floats:
         """World (x, y) of points along the road; shape (..., 2)."""
         heading = self.heading(s_m)
-        x = np.interp(s_m, self.s_m, self.x_m) - np.sin(heading) * d_m
-        y = np.interp(s_m, self.s_m, self.y_m) + np.cos(heading) * d_m
-        return np.stack([x, y], axis=-1)
+        x = np.interp(np.asarray(s_m, np.float64), self.s_m, self.x_m) - np.sin(heading) * d_m
+        y = np.interp(np.asarray(s_m, np.float64), self.s_m, self.y_m) + np.cos(heading) * d_m
+        return np.asarray(np.stack([x, y], axis=-1), np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +119,13 @@ class Ego:
         self._wander_phase = float(rng.uniform(0.0, 2 * np.pi))
         self.mount_pitch_rad = float(np.deg2rad(rng.uniform(-1.6, -0.6)))
 
-    def distance(self, t_s: ArrayLike) -> Floats:
+    def distance(self, t_s: Metres) -> Floats:
         """Distance along the road at `t_s`, metres."""
-        return np.interp(t_s, self._t_s, self._s_m)
+        return np.interp(np.asarray(t_s, np.float64), self._t_s, self._s_m)
 
-    def speed(self, t_s: ArrayLike) -> Floats:
+    def speed(self, t_s: Metres) -> Floats:
         """Speed at `t_s`, m/s."""
-        return np.interp(t_s, self._t_s, self._speed)
+        return np.interp(np.asarray(t_s, np.float64), self._t_s, self._speed)
 
     def _wander(self, t_s: float) -> tuple[float, float]:
         angle = 2 * np.pi * 0.11 * t_s + self._wander_phase
@@ -174,4 +177,4 @@ def _speed_profile(
         speed = speed * slow
     kernel = np.hanning(101)
     padded = np.pad(speed, 50, mode="edge")
-    return np.convolve(padded, kernel / kernel.sum(), mode="valid")
+    return np.asarray(np.convolve(padded, kernel / kernel.sum(), mode="valid"), np.float64)

@@ -31,7 +31,7 @@ def _hills(rng: np.random.Generator, low: float, high: float, waves: int) -> NDA
     for k in range(1, waves):
         ridge += rng.normal() / k * np.sin(k * 3 * x + rng.uniform(0, 6.28))
     ridge = (ridge - ridge.min()) / (np.ptp(ridge) + 1e-9)
-    return low + (high - low) * ridge
+    return np.asarray(low + (high - low) * ridge)
 
 
 def paint_sky(rng: np.random.Generator) -> Image:
@@ -50,7 +50,7 @@ def paint_sky(rng: np.random.Generator) -> Image:
         (1, 13, 90, (92, 116, 98)),
     ):
         sky[rows > _HORIZON - _hills(rng, low, high, waves)[None, :]] = colour
-    return np.clip(sky, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(sky, 0, 255), np.uint8)
 
 
 class Sky:

@@ -173,8 +173,9 @@ def portal(facing: float) -> Mesh:
     out = 0.0
     for side in (-1.0, 1.0):
         for k, share in enumerate((1.0, 0.72, 0.45)):
-            slope = [(out, side * w, 0), (out, side * 40 * share, 0), (out, side * 28 * share, 5 * share),
-                     (out, side * 13 * share, 9.3 * share), (out, side * w, 10 * share)]  # fmt: skip
+            outline = ((w, 0.0), (40 * share, 0.0), (28 * share, 5 * share),
+                       (13 * share, 9.3 * share), (w, 10 * share))  # fmt: skip
+            slope = [(out, side * y, z) for y, z in outline]
             tone = 0.82 + 0.12 * k
             build.face(
                 slope, (hill[0] * tone, hill[1] * tone, hill[2] * tone), inside=inside, layer=k - 2

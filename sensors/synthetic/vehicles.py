@@ -97,7 +97,8 @@ def _panes(side: np.ndarray, which: tuple[int, ...]) -> list[np.ndarray]:
     low_a, low_b, high_b, high_a = side
 
     def at(u: float, v: float) -> np.ndarray:
-        return (low_a * (1 - u) + low_b * u) * (1 - v) + (high_a * (1 - u) + high_b * u) * v
+        low, high = low_a * (1 - u) + low_b * u, high_a * (1 - u) + high_b * u
+        return np.asarray(low * (1 - v) + high * v)
 
     spans = [(0.06, 0.94)] if len(which) == 1 else [(0.08, 0.47), (0.53, 0.92)]
     return [np.array([at(a, 0.1), at(b, 0.1), at(b, 0.9), at(a, 0.9)]) for a, b in spans]

@@ -11,7 +11,7 @@ from syncline.sensors.synthetic.labels import TruthBox
 from syncline.sensors.synthetic.light import EXPOSURE_MS, GAIN, AutoExposure, Setting
 from syncline.sensors.synthetic.optics import Pinhole, View
 from syncline.sensors.synthetic.plan import plan_scene
-from syncline.sensors.synthetic.render import Renderer, Rendered
+from syncline.sensors.synthetic.render import Rendered, Renderer
 from syncline.sensors.synthetic.road import Pose
 from syncline.sensors.synthetic.scene import Label, Scene
 
@@ -114,8 +114,10 @@ def test_more_exposure_is_brighter_and_more_gain_is_noisier(renderer: Renderer) 
     assert lit.mean_luma > dim.mean_luma * 1.3
     clean = renderer.draw(3.0, Setting(8.0, 1.0), 0).image.astype(float)
     noisy = renderer.draw(3.0, Setting(0.5, 16.0), 0).image.astype(float)
+
     def grain(picture: np.ndarray) -> float:
         return float(np.median(np.abs(np.diff(picture[5:30], axis=1))))
+
     assert grain(noisy) > grain(clean)
 
 
