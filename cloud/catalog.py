@@ -296,10 +296,11 @@ class Catalog:
         with self._readers.connect() as db:
             for boot, stream, seq in streams:
                 at = seq
-                last: int | None = seq
-                while last is not None and last >= at:
+                while True:
                     last = db.scalar(query, {"b": boot, "s": stream, "at": at})
-                    at = at if last is None else max(at, last + 1)
+                    if last is None or last < at:
+                        break
+                    at = last + 1
                 out.append(at)
         return out
 

@@ -20,7 +20,6 @@ from syncline.cloud.frames import Frame
 from syncline.cloud.objects import Objects
 from syncline.cloud.store import FrameStore, checked
 from syncline.errors import InputError, IntegrityError, StorageError
-from syncline.link import Uplink
 from syncline.link.wire import pack_body
 from syncline.messages.syncline_pb2 import Detections
 from syncline.spool import OsDisk
@@ -74,7 +73,7 @@ def seqs(catalog: Catalog, low: int = 0, high: int | None = None) -> list[int]:
     return [r.seq for r in catalog.records("car", "boot", STREAM, low, high)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     groups=st.lists(
         st.lists(st.tuples(st.integers(0, 60), st.integers(1, 12)), min_size=1, max_size=5),
@@ -142,7 +141,7 @@ def test_a_dead_collectors_file_is_taken_over(tmp_path: Path) -> None:
         assert path.read_bytes()[-8:] != b"torn end"
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(cut=st.integers(0, 4000))
 def test_a_torn_file_gives_its_sound_frames(
     tmp_path_factory: pytest.TempPathFactory, cut: int
@@ -210,31 +209,6 @@ def test_a_full_disk_stops_the_acks_and_the_device_keeps_its_records(rig: Rig) -
     found = [r.raw_ns for r in collector.catalog.records("car", boot, STREAM)]
     assert found == list(range(200))
     assert uplink.stats().problem == ""
-
-
-def test_link_44_two_collectors_on_one_catalog(rig: Rig) -> None:
-    """link-44: one of two collectors dies; its device goes on at the other, rows unique."""
-    first = rig.start()
-    keys = rig.enrol("car")
-    second = Collector(rig.folder / "data", "tcp://127.0.0.1:0", rig.server)
-    second.start()
-    spool, uplink = rig.device(keys=keys)
-    for i in range(500):
-        spool.put(LinkClass.RESULTS, STREAM, i, PAYLOAD)
-    wait(lambda: spool.stats().backlog < 500, 10)
-    uplink.close()
-    first._socket.close(linger=0)  # it is gone; what it had not acknowledged comes again
-    other = Uplink(spool, second.endpoint, rig.server.public, keys)
-    other.start()
-    for i in range(500, 800):
-        spool.put(LinkClass.RESULTS, STREAM, i, PAYLOAD)
-    took = wait(lambda: spool.stats().backlog == 0, 10)
-    other.close()
-    (boot,) = second.catalog.boots("car")
-    found = list(second.catalog.records("car", boot, STREAM))
-    assert [r.raw_ns for r in found] == list(range(800))
-    assert took <= 10
-    second.close()
 
 
 def test_two_writers_of_the_same_records_keep_each_once(tmp_path: Path) -> None:

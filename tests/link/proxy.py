@@ -17,8 +17,7 @@ class Proxy:
     """
 
     def __init__(self, target: str, *, capture: bool = False) -> None:
-        host, port = target.removeprefix("tcp://").rsplit(":", 1)
-        self._target = (host, int(port))
+        self.aim(target)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.setblocking(False)
         self.endpoint = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -35,6 +34,11 @@ class Proxy:
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    def aim(self, target: str) -> None:
+        """Where the next connections go."""
+        host, port = target.removeprefix("tcp://").rsplit(":", 1)
+        self._target = (host, int(port))
 
     def close(self) -> None:
         self._stop.set()

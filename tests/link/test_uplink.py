@@ -126,8 +126,9 @@ class Torture:
             Devices(catalog).enrol(PublicKey("car", keys.public))
         (folder / "next").write_text("0")
 
-    def start_collector(self) -> subprocess.Popen[bytes]:
-        args = ["collect", "--data", str(self.folder / "data"), "--listen", self.endpoint]
+    def start_collector(self, endpoint: str = "") -> subprocess.Popen[bytes]:
+        listen = endpoint or self.endpoint
+        args = ["collect", "--data", str(self.folder / "data"), "--listen", listen]
         return self._start("-c", f"import sys, syncline.cli; sys.exit(syncline.cli.main({args}))")
 
     def start_device(self) -> subprocess.Popen[bytes]:
@@ -200,6 +201,38 @@ def test_link_24_kill_9_of_both_ends(tmp_path: Path) -> None:
 def test_link_24_a_hundred_kills(tmp_path: Path) -> None:
     """link-24 at full count."""
     print(_kill_both(tmp_path, 100))
+
+
+def test_link_44_one_of_two_collectors_dies(tmp_path: Path) -> None:
+    """link-44: two collectors on one catalog behind one address; one is killed: rows unique."""
+    torture = Torture(tmp_path)
+    second = torture.endpoint.replace(f":{torture.port}", f":{torture.port + 1}")
+    processes = [torture.start_collector(), torture.start_collector(second)]
+    proxy = Proxy(torture.endpoint)
+    spool = Spool(tmp_path / "spool")
+    keys = load_keypair(tmp_path / "keys" / "car.key")
+    uplink = Uplink(spool, proxy.endpoint, torture.server.public, keys)
+    uplink.start()
+    try:
+        for i in range(20):
+            put(spool, 100, i * 100)
+            time.sleep(0.05)
+        wait(lambda: spool.stats().backlog < 2000, 20)
+        processes[0].kill()
+        processes[0].wait()
+        proxy.aim(second)
+        put(spool, 500, 2000)
+        took = wait(lambda: spool.stats().backlog == 0, 15)
+    finally:
+        uplink.close()
+        spool.close()
+        proxy.close()
+        for process in processes:
+            process.terminate()
+            process.wait(10)
+    assert took <= 10
+    with Catalog.open(tmp_path / "data") as catalog:
+        assert stored(catalog) == list(range(2500))
 
 
 # -- link-26 -------------------------------------------------------------------------------------
