@@ -1,4 +1,4 @@
-"""link-10: a day of recording on a fast clock: memory and open files stay, the ring in its quota."""
+"""link-10: a day of recording on a fast clock: memory and files stay, the ring keeps its quota."""
 
 from __future__ import annotations
 
