@@ -79,6 +79,10 @@ class Capture:
                 _log.error("camera %s: %s", self.name, error)
                 self._stop.wait(REOPEN_S)
                 self._reopen()
+            except Exception:  # noqa: BLE001 - a bug of ours must show in health, alone
+                self.problem = "internal error in the camera's thread; see the log"
+                _log.exception("camera %s ended by a bug", self.name)
+                return
 
     def _reopen(self) -> None:
         self.adapter.close()

@@ -30,7 +30,10 @@ class MappedFile:
             raise UsageError(f"cannot open {path}: {error.strerror}") from None
         self.view = memoryview(self._map)
         if self.view[: len(MAGIC)] != MAGIC:
-            raise LogError(f"{path} does not begin as an MCAP file does")
+            raise LogError(
+                f"{path} does not begin as an MCAP file does",
+                remedy="Give a recording, or try: syncline log recover",
+            )
 
     def forget(self, offset: int, length: int) -> None:
         """Give the pages of a span back to the kernel; views of it stay good."""
