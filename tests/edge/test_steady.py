@@ -154,6 +154,6 @@ def test_edge_35_real_model_twice(shared_data: Path, tmp_path: Path) -> None:
             assert boxes is not None
             found += len(boxes)
             bits += boxes.xyxy_px.tobytes() + boxes.score.tobytes() + boxes.class_id.tobytes()
-        assert found >= 3
+        assert found >= 2
         seen.add(bits)
     assert len(seen) == 1
