@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from syncline.cloud.models import fold, fold_boxes, graph, quantize, runtime, targets
 from syncline.cloud.train.detector_data import MEAN, PAD, STD, batches
 from syncline.cloud.train.detector_loss import Grid, detection_loss
+from syncline.cloud.train.detector_readme import readme
 from syncline.cloud.train.detector_score import ClassScore, score_class
 from syncline.cloud.train.export import export_onnx
 from syncline.cloud.train.networks import DETECTOR_STRIDES, EdgeDet, decode_maps
@@ -43,6 +44,8 @@ from syncline.sensors.synthetic.scene import LABEL_NAMES
 
 log = logging.getLogger(__name__)
 
+RENDERER = "sensors/synthetic at 004454e"
+"""Commit whose renderer made the pictures of the shipped weights."""
 MAPS = ("map8", "map16", "map32")
 THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 FLOOR = 0.05
@@ -64,7 +67,8 @@ class Recipe:
     Attributes:
         seed: Of weights, order and augmentation.
         width: Channel multiplier of the network.
-        steps: Optimiser steps.
+        steps: Optimiser steps that the rate is planned over.
+        stop: Steps really taken; the averaged weights then are the result.
         batch: Pictures per step.
         rate: Highest learning rate.
         threads: Torch threads; sums depend on it.
@@ -73,6 +77,7 @@ class Recipe:
     seed: int = 1
     width: float = 0.5
     steps: int = 2000
+    stop: int = 2000
     batch: int = 16
     rate: float = 2e-3
     threads: int = 1
@@ -101,7 +106,7 @@ def train(
     grid = Grid.of(*INPUT_SIZE)
     rng = np.random.default_rng(recipe.seed)
     recent: list[float] = []
-    for step, batch in enumerate(batches(samples, grid, rng, recipe.batch, recipe.steps)):
+    for step, batch in enumerate(batches(samples, grid, rng, recipe.batch, recipe.stop)):
         boxes, logits = decode_maps(net(batch[0]))
         loss = detection_loss(boxes, logits, *batch[1:])
         optimiser.zero_grad()
@@ -112,7 +117,7 @@ def train(
         average.update_parameters(net)
         recent.append(float(loss.detach()))
         if (step + 1) % 50 == 0:
-            log.info("step=%d of=%d loss=%.3f", step + 1, recipe.steps, np.mean(recent[-50:]))
+            log.info("step=%d of=%d loss=%.3f", step + 1, recipe.stop, np.mean(recent[-50:]))
         if snapshot is not None and (step + 1) % 100 == 0:
             torch.save(average.module.state_dict(), snapshot)
     return average.module.eval()
@@ -269,6 +274,7 @@ def ship(
             "parent": "fp32 sha256 " + hashlib.sha256(graphs.final["fp32"]).hexdigest(),
             "dataset": f"rendered drives {TRAIN_SEEDS.start}..{TRAIN_SEEDS.stop - 1}",
             "test": f"rendered drives {TEST_SEEDS.start}..{TEST_SEEDS.stop - 1}",
+            "renderer": RENDERER,
             "recipe": msgspec.json.encode(recipe).decode(),
         },
         metrics=metrics,
@@ -281,6 +287,7 @@ def ship(
         "golden.npz": pack_golden(Golden(golden.image, tuple(outputs))),
     }
     write_bundle(folder, manifest, files)
+    (folder.parent / "README.md").write_text(readme(manifest, len(int8)), encoding="utf-8")
 
 
 def golden_sample(detect: Detect, samples: Sequence[Sample], threshold: float) -> Sample:
@@ -307,10 +314,10 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=BUNDLE)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--weights", type=Path, help="export these instead of training")
-    parser.add_argument("--steps", type=int, default=Recipe().steps)
+    parser.add_argument("--stop", type=int, default=Recipe().stop, help="steps taken")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    recipe = Recipe(steps=given.steps)
+    recipe = Recipe(stop=given.stop)
     given.work.mkdir(parents=True, exist_ok=True)
     logging.getLogger("onnx_ir").setLevel(logging.WARNING)
     weights = given.work / "weights.pt"

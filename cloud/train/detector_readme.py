@@ -1,0 +1,51 @@
+"""The page that tells people what ships and how good it is."""
+
+from __future__ import annotations
+
+from syncline.cloud.train.rendered import MIN_SIDE_PX, TEST_SEEDS, VISIBLE
+from syncline.edge.model.manifest import Manifest
+
+_README = """# Shipped bundles
+
+## road-detector
+
+A small detector (EdgeDet, {width}x{height}, {kilobytes} kB, {precision}) for cars, people, traffic
+lights and trucks. `make train` makes it from nothing: no weights, no pictures from elsewhere.
+
+**It was trained on rendered scenes alone** (`docs/synthetic-drive.md`), to show the system
+at work on the synthetic drive. It is not fit for real roads, nor for anything that matters.
+
+Measured on {drives} rendered drives whose seeds were used neither for training nor for choosing
+the threshold ({threshold:.2f}); average precision and F1 at IoU 0.5. Boxes with a side below
+{min_side:.0f} px at input size, or of which less than {visible} % is seen, do not count.
+
+| class | AP50 int8 | AP50 fp32 | F1 int8 | F1 fp32 |
+|---|---|---|---|---|
+{rows}
+"""
+
+
+def readme(manifest: Manifest, size: int) -> str:
+    """What ships, and how good it is, for people."""
+    rows = [
+        f"| {label} | {part['ap50']:.3f} | {part['ap50_fp32']:.3f} "
+        f"| {part['f1']:.3f} | {part['f1_fp32']:.3f} |"
+        for label in manifest.labels
+        for part in [manifest.metrics[label.replace(" ", "-")]]
+    ]
+    whole = manifest.metrics["all"]
+    rows.append(
+        f"| **mean** | {whole['map50']:.3f} | {whole['map50_fp32']:.3f} "
+        f"| {whole['f1']:.3f} | {whole['f1_fp32']:.3f} |"
+    )
+    return _README.format(
+        rows="\n".join(rows),
+        kilobytes=size // 1000,
+        threshold=manifest.decoder.score_threshold,
+        width=manifest.input.width,
+        height=manifest.input.height,
+        precision=manifest.target.precision,
+        drives=len(TEST_SEEDS),
+        min_side=MIN_SIDE_PX,
+        visible=round(100 * VISIBLE[1]),
+    )
