@@ -14,7 +14,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from syncline.sync.gate import Edges, departure
+from syncline.sync.gate import Edges, Path, departure
 from syncline.sync.settings import EstimatorSettings
 from syncline.sync.window import Line, Window
 
@@ -25,10 +25,11 @@ _RECENT = 8
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """A window as it was."""
+    """A window as it was, with the paths it predicted."""
 
     line: Line
     window: Window
+    paths: dict[str, Path]
 
 
 class DragWatch:
@@ -44,7 +45,9 @@ class DragWatch:
         line = window.line
         if line is None or (self.history and line.t - self.history[-1].line.t < _SPACING_S):
             return False
-        self.history.append(Memory(line, window.snapshot()))
+        found = {name: window.path(name) for name in window.by_name}
+        paths = {name: path for name, path in found.items() if path is not None}
+        self.history.append(Memory(line, window.snapshot(), paths))
         return True
 
     def note(self, name: str, edges: Edges) -> None:
@@ -96,7 +99,8 @@ class DragWatch:
 
     def _memories(self, now: float, horizon_s: float) -> list[Memory]:
         lags = [(now - m.line.t, m) for m in self.history]
-        return [m for lag, m in lags if 3.5 * _SPACING_S <= lag <= horizon_s]
+        found = [m for lag, m in lags if 3.5 * _SPACING_S <= lag <= horizon_s]
+        return found[:: max(1, len(found) // 12)]
 
     def _split(
         self, memory: Memory, now: float, names: list[str], rate: float
@@ -105,17 +109,16 @@ class DragWatch:
         left, stayed = [], []
         for name in names:
             edges = [e for e in self.recent.get(name, ()) if e.t > memory.line.t + 60.0]
-            path = memory.window.path(name)
+            path = memory.paths.get(name)
             if len(edges) < 2 or path is None or now - edges[-1].t > 0.5 * (now - memory.line.t):
                 continue
             limit = self.settings.gate_floor_s + 0.005 * (path[0] - path[2])
             ahead = behind = 0
             for e in edges:
-                found = departure(memory.window, name, e, memory.line.wander)
-                if found is not None:
-                    room = limit + 5.0 * found[1] + rate * (e.t - memory.line.t)
-                    ahead += found[0] > room
-                    behind += -found[0] > room
+                off, sigma = departure(memory.line, path, e, memory.line.wander)
+                room = limit + 5.0 * sigma + rate * (e.t - memory.line.t)
+                ahead += off > room
+                behind += -off > room
             # one-sided minima: a dragging source violates one edge with its quick replies
             if max(ahead, behind) >= 2 and min(ahead, behind) == 0:
                 left.append(name)

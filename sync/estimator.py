@@ -45,6 +45,7 @@ class TimeEstimator:
         boot_id: Boot whose raw time is mapped.
         settings: None for the defaults.
         learned: Oscillator as `snapshot()` gave it before the last shutdown.
+        keep: Keep what the smoother needs (memory then grows with the drive).
     """
 
     def __init__(
@@ -52,10 +53,12 @@ class TimeEstimator:
         boot_id: str = "",
         settings: EstimatorSettings | None = None,
         learned: LearnedOscillator | None = None,
+        *,
+        keep: bool = False,
     ) -> None:
         self.boot_id = boot_id
         self.settings = settings or EstimatorSettings()
-        self.core = Selection(self.settings, learned)
+        self.core = Selection(self.settings, learned, keep=keep)
         self._started = False
         self._state = TimeState.COLD
         self._segment: MappingSegment | None = None
@@ -188,7 +191,7 @@ class TimeEstimator:
     def restore(self, learned: LearnedOscillator) -> None:
         """Take a stored oscillator; ignored after the first measurement."""
         if not self._started:
-            self.core = Selection(self.settings, learned)
+            self.core = Selection(self.settings, learned, keep=self.core.keep)
 
     # -- state and segments ---------------------------------------------------------------------------
 

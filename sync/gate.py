@@ -36,22 +36,24 @@ class Finding:
 NOTHING = Finding(0.0, False)
 
 
-def departure(window: Window, name: str, e: Edges, wander: float) -> tuple[float, float] | None:
-    """Signed departure of an exchange from a window's prediction of its path, and its sigma.
+Path = tuple[float, float, float, float]
+"""Predicted upper edge and its variance, lower edge and its variance, at the line's time."""
+
+
+def departure(line: Line, path: Path, e: Edges, wander: float) -> tuple[float, float]:
+    """Signed departure of an exchange from the predicted path, and its sigma.
 
     Positive when the source runs ahead of the prediction, 0 while the exchange fits.
     """
-    line, path = window.line, window.path(name)
-    if line is None or path is None:
-        return None
     top, top_var, bottom, bottom_var = path
     dt = abs(e.t - line.t)
     grown = dt * (2.0 * line.xy + dt * line.yy) + wander * wander * dt**3 / 3.0
-    move = line.at(e.t) - line.x
+    move = line.y * (e.t - line.t)
     ahead, behind = e.lower - bottom - move, top + move - e.upper
+    noise = e.sigma * e.sigma
     if ahead >= behind:
-        return max(ahead, 0.0), math.sqrt(max(bottom_var + grown, 0.0) + e.sigma * e.sigma)
-    return -max(behind, 0.0), math.sqrt(max(top_var + grown, 0.0) + e.sigma * e.sigma)
+        return max(ahead, 0.0), math.sqrt(max(bottom_var + grown, 0.0) + noise)
+    return -max(behind, 0.0), math.sqrt(max(top_var + grown, 0.0) + noise)
 
 
 def against_path(
@@ -76,9 +78,8 @@ def against_path(
         sigma = math.sqrt(line.var(e.t) + grown + e.sigma * e.sigma)
         off = max(e.lower - line.at(e.t), line.at(e.t) - e.upper)
         return Finding(off - settings.gate_sigma * sigma - settings.gate_floor_s, False)
-    found = departure(window, name, e, wander)
-    assert found is not None
-    distance, sigma = abs(found[0]), found[1]
+    found, sigma = departure(line, path, e, wander)
+    distance = abs(found)
     trip = path[0] - path[2]
     room = settings.gate_floor_s + settings.gate_sigma * sigma
     room += 0.01 * trip if strict else settings.gate_share * trip + settings.gate_rate * dt

@@ -23,6 +23,15 @@ def _i() -> Ints:
     return np.zeros(0, dtype=np.intp)
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Rows that left a window, with the sites they had: a persistent list, newest first."""
+
+    rows: Rows
+    names: tuple[str, ...]
+    older: Kept | None
+
+
 @dataclass
 class Rows:
     """Columns of all rows, in order of time.
@@ -64,6 +73,10 @@ class Rows:
         """Forget the oldest `count` rows."""
         for name in self.__dataclass_fields__:
             setattr(self, name, getattr(self, name)[count:])
+
+    def head(self, count: int) -> Rows:
+        """The oldest `count` rows."""
+        return Rows(*(getattr(self, name)[:count] for name in self.__dataclass_fields__))
 
     def select(self, keep: NDArray[np.bool_]) -> None:
         """Keep the rows where `keep` is true."""

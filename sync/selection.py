@@ -28,10 +28,19 @@ class Selection:
     Args:
         settings: Gates and priors.
         learned: Stored oscillator, if any.
+        keep: Keep what the smoother needs (memory then grows with the drive).
     """
 
-    def __init__(self, settings: EstimatorSettings, learned: LearnedOscillator | None) -> None:
+    def __init__(
+        self,
+        settings: EstimatorSettings,
+        learned: LearnedOscillator | None,
+        *,
+        keep: bool = False,
+    ) -> None:
         self.settings = settings
+        self.keep = keep
+        self.finished: list[Window] = []
         self.learned = learned
         self.raw0_ns = self.utc0_ns = 0
         self.window = self.fresh_window()
@@ -58,8 +67,9 @@ class Selection:
     def fresh_window(self) -> Window:
         """An empty window with what is known of the oscillator."""
         if self.learned is None:
-            return Window(self.settings)
-        return Window(self.settings, self.learned.rate, self.learned.rate_sigma)
+            return Window(self.settings, keep=self.keep)
+        known = self.learned
+        return Window(self.settings, known.rate, known.rate_sigma, keep=self.keep)
 
     def line(self) -> Line | None:
         """The own clock: the best fresh track, else the window."""
@@ -311,7 +321,9 @@ class Selection:
         old_x = before.at(items[-1].t) if before else 0.0
         if before is not None and before.yy < (0.1 * self.settings.rate_sigma) ** 2:
             sigma = 10.0 * math.sqrt(before.yy) + 2e-6
-            self.window = Window(self.settings, before.y, sigma)
+            if self.keep and not self.young():
+                self.finished.append(self.window)
+            self.window = Window(self.settings, before.y, sigma, keep=self.keep)
         else:
             self.window = self.fresh_window()
         self.hard = HardInterval()

@@ -56,9 +56,9 @@ class EstimatorSettings:
         expiry_bound_ns: Hard bound beyond which the time is no longer offered (COLD).
     """
 
-    window_rows: int = 192
+    window_rows: int = 128
     knots: int = 12
-    sweeps: int = 2
+    sweeps: int = 1
     damp: float = 0.7
     wander_start: float = 5e-8
     wander_typical: float = 2e-9

@@ -9,6 +9,7 @@ site is re-matched against the moments of its cavity times the delay likelihood.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,8 +58,6 @@ class Posterior:
         base: Prior's line: time, offset, frequency state.
         tau: Sites after the sweeps (R,).
         nu: Sites after the sweeps, relative to the observation (R,).
-        share: Responsibilities of the active scales (E, A), edge rows only.
-        edge: Indices of the edge rows (E,).
         energy: Expected squared increments and their number (EM for the wander).
     """
 
@@ -69,8 +68,6 @@ class Posterior:
     base: tuple[float, float, float]
     tau: Floats
     nu: Floats
-    share: Floats
-    edge: Ints
     energy: tuple[float, int]
 
     def covariance(self, h: Floats) -> Floats:
@@ -133,40 +130,36 @@ class System:
 
     def sweep(
         self,
-        log_weights: Floats,
-        active: Ints,
-        tau: Floats,
-        nu: Floats,
+        weights: Callable[[], tuple[Floats, Ints]],
+        learn: Callable[[Floats, Ints, Ints], None],
         sweeps: int,
         damp: float,
     ) -> Posterior:
         """Run EP sweeps from given sites.
 
         Args:
-            log_weights: Log weights of the active scales per line (S, A).
-            active: Active scales (A,).
-            tau: Site precisions (R,).
-            nu: Site precisions times means (R,).
+            weights: Gives log weights of the active scales per line (S, A) and their indices (A,).
+            learn: Takes the responsibilities (E, A), edge rows (E,) and active scales of a sweep.
             sweeps: How many; 0 only solves.
             damp: Share of the new site taken at each sweep, 0..1.
         """
         rows = self.rows
         edge = np.flatnonzero(rows.sign)
         sign, normal = rows.sign[edge], np.flatnonzero(rows.sign == 0.0)
-        tau, nu = tau.copy(), nu.copy()
+        tau, nu = rows.tau.copy(), rows.nu.copy()
         tau[normal] = 1.0 / self.var[normal]
         nu[normal] = 0.0
-        lw = log_weights[rows.line[edge]]
+        line = rows.line[edge]
         a, obs, var = self.a[edge], self.obs[edge], self.var[edge]
-        share = np.zeros((len(edge), len(active)))
         mean, w = self.gauss(tau, nu)
         for _ in range(sweeps if len(edge) else 0):
             m, v = a @ mean - obs, _variance(w, a)
             inv = 1.0 / v
             cv = 1.0 / np.maximum(inv - tau[edge], 1e-3 * inv)
             cm = cv * (m * inv - nu[edge])
-            out = tilt(-sign * cm, cv + var, lw, active)
-            share = out.share
+            log_weights, active = weights()
+            out = tilt(-sign * cm, cv + var, log_weights[line], active)
+            learn(out.share, edge, active)
             slope, den = sign * out.slope, np.maximum(1.0 + cv * out.curve, 1e-6)
             tau_new = np.maximum(-out.curve / den, 0.0)
             nu_new = np.where(out.curve < 0.0, (slope - out.curve * cm) / den, slope / den)
@@ -175,30 +168,8 @@ class System:
             mean, w = self.gauss(tau, nu)
         u, root = mean[self.noise], w[:, self.noise]
         energy = float(u @ u + np.sum(root * root)), len(u)
-        self.xi = mean
         z = self.start + self.map @ mean
-        return Posterior(self.knots, z, self.map, w, self.base, tau, nu, share, edge, energy)
-
-    def log_evidence(self, post: Posterior, log_weights: Floats, active: Ints) -> float:
-        """EP's log evidence of the rows (Rasmussen & Williams 2006, eq. 3.65, natural form)."""
-        rows, edge, xi = self.rows, post.edge, self.xi
-        tau, nu, obs = post.tau, post.nu, self.obs
-        b = self.a.T @ (nu + tau * obs)
-        total = 0.5 * (float(xi @ b) + 2.0 * float(np.sum(np.log(np.diag(post.root)))))
-        total -= float(np.sum(0.5 * tau * obs * obs + nu * obs))
-        normal = rows.sign == 0.0
-        total -= 0.5 * float(np.sum(np.log(2.0 * np.pi * self.var[normal])))
-        if len(edge) == 0:
-            return total
-        a = self.a[edge]
-        m, v = a @ xi - obs[edge], _variance(post.root, a)
-        inv = 1.0 / v
-        cv = 1.0 / np.maximum(inv - tau[edge], 1e-3 * inv)
-        cm = cv * (m * inv - nu[edge])
-        out = tilt(-rows.sign[edge] * cm, cv + self.var[edge], log_weights[rows.line[edge]], active)
-        cavity = 0.5 * (cm * cm / cv + np.log(cv))
-        total += float(np.sum(out.log_z + cavity - 0.5 * (m * m * inv + np.log(v))))
-        return total
+        return Posterior(self.knots, z, self.map, w, self.base, tau, nu, energy)
 
 
 def _root(cov: Floats) -> Floats:

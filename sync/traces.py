@@ -16,6 +16,7 @@ from syncline.errors import MeasurementError
 from syncline.sync.estimator import LearnedOscillator, TimeEstimator
 from syncline.sync.measurement import Flag, Measurement, SourceKind, exchange
 from syncline.sync.settings import EstimatorSettings
+from syncline.sync.smoother import Retimed
 
 Row = Mapping[str, Any]
 
@@ -102,3 +103,29 @@ def measurements(rows: Sequence[Row]) -> list[Measurement]:
 def as_seconds(ns: NDArray[np.int64]) -> NDArray[np.float64]:
     """Nanoseconds to float seconds."""
     return ns * 1e-9
+
+
+def retime(
+    measurements_or_rows: Sequence[Row] | Sequence[Measurement],
+    t_raw: float | NDArray[np.float64] | Sequence[float],
+    config: EstimatorSettings | None = None,
+) -> tuple[Any, Any]:
+    """Smoothed time over a whole list of measurements.
+
+    Args:
+        measurements_or_rows: Trace rows (see `parse`) or measurements, in order of arrival.
+        t_raw: Local raw time, s; scalar or array (N,).
+        config: None for the defaults.
+
+    Returns:
+        UTC (s) and the hard bound on its error (s), of the shape of `t_raw`.
+    """
+    items = list(measurements_or_rows)
+    known = [m for m in items if isinstance(m, Measurement)]
+    if len(known) != len(items):
+        known = measurements([m for m in items if not isinstance(m, Measurement)])
+    scalar = np.ndim(t_raw) == 0
+    t = np.atleast_1d(np.asarray(t_raw, dtype=np.float64))
+    utc_ns, _, hard = Retimed(known, config).at(np.rint(t * 1e9).astype(np.int64))
+    utc = as_seconds(utc_ns)
+    return (float(utc[0]), float(hard[0])) if scalar else (utc, hard)

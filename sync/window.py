@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncline.sync.delays import SCALES_S, prior_counts
-from syncline.sync.rows import Rows
+from syncline.sync.rows import Kept, Rows
 from syncline.sync.settings import EstimatorSettings
 from syncline.sync.solve import Oscillator, Posterior, Prior, System
 from syncline.sync.wander import NS
@@ -83,6 +83,7 @@ class Window:
         rate: Prior mean of the oscillator's rate.
         rate_sigma: Its sigma; None for the settings' value.
         wander: First guess of random-walk FM; None for the settings' value.
+        keep: Keep absorbed rows for the smoother (memory then grows with the drive).
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Window:
         rate: float = 0.0,
         rate_sigma: float | None = None,
         wander: float | None = None,
+        keep: bool = False,
     ) -> None:
         self.settings = settings
         self.rate0 = rate
@@ -106,6 +108,8 @@ class Window:
         self.line: Line | None = None
         self.absorbed = 0
         self.solves = 0
+        self.keep = keep
+        self.kept: Kept | None = None
         self._offset_var = 1.0
         self._share = np.zeros((0, len(SCALES_S)))
 
@@ -189,6 +193,9 @@ class Window:
     def _absorb(self, count: int) -> None:
         """Move the prior to the oldest rows and take their sites (a Kalman forward step)."""
         rows, s = self.rows, self.settings
+        if self.keep:
+            names = tuple(line.name for line in self.lines)
+            self.kept = Kept(rows.head(count), names, self.kept)
         t = float(rows.t[0])
         mean, cov = self._predict_prior(t)
         for r in range(count):
@@ -259,22 +266,23 @@ class Window:
 
     def _run(self, wander: float, rows: Rows, sweeps: int) -> Posterior:
         osc = Oscillator(wander, self.settings.white_fm)
-        self._system = System(rows, self.knots(), self.prior, osc)
-        for _ in range(sweeps):
-            logs, active = self._weights()
-            post = self._system.sweep(logs, active, rows.tau, rows.nu, 1, self.settings.damp)
-            rows.tau, rows.nu = post.tau, post.nu
-            self._learn_delays(post, active)
+        system = System(rows, self.knots(), self.prior, osc)
+        post = system.sweep(self._weights, self._learn_delays, sweeps, self.settings.damp)
+        rows.tau, rows.nu = post.tau, post.nu
         return post
 
-    def _learn_delays(self, post: Posterior, active: NDArray[np.intp]) -> None:
+    def _learn_delays(
+        self, responsibility: Floats, edge: NDArray[np.intp], active: NDArray[np.intp]
+    ) -> None:
         """EM step for the delay scales of every line."""
         share = np.zeros((len(self.rows), len(SCALES_S)))
-        share[post.edge[:, None], active] = post.share
+        share[edge[:, None], active] = responsibility
         self._share = share
+        member = self.rows.line[:, None] == np.arange(len(self.lines))
+        total = member.T.astype(np.float64) @ share
         for k, state in enumerate(self.lines):
             if not state.normal:
-                counts = state.counts + share[self.rows.line == k].sum(axis=0)
+                counts = state.counts + total[k]
                 state.log_weights = np.log(counts / counts.sum())
 
     def _take(self, post: Posterior) -> None:
