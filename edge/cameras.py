@@ -10,7 +10,6 @@ import numpy as np
 from syncline.edge.config import CameraSection
 from syncline.edge.live_media import LiveMedia
 from syncline.edge.recorded_time import RecordedTimer
-from syncline.errors import UsageError
 from syncline.sensors.adapter import SensorAdapter
 from syncline.sensors.adapters.image_folder import ImageFolder
 from syncline.sensors.adapters.video import VideoFile
@@ -53,20 +52,15 @@ def make_camera(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter,
     """The adapter and the timer of a configured camera; the adapter is not open yet.
 
     Raises:
-        UsageError: The kind of camera is not built in.
+        MediaError: A file or folder cannot be read.
     """
     if section.kind == "video":
         return _video(section, clock)
     if section.kind == "images":
         return _images(section, clock)
-    if section.kind == "synthetic":
-        from syncline.edge.synthetic_camera import synthetic_camera
+    from syncline.edge.synthetic_camera import synthetic_camera
 
-        return synthetic_camera(section, clock)
-    raise UsageError(
-        f"camera {section.name!r}: kind {section.kind!r} is not built in",
-        remedy="Use synthetic, video or images",
-    )
+    return synthetic_camera(section, clock)
 
 
 def _video(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter, Timer]:

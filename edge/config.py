@@ -36,8 +36,8 @@ class CameraSection(Section, frozen=True, kw_only=True):
 
     Attributes:
         name: Name in topics.
-        kind: `synthetic`, `video` (file), `images` (folder) or `v4l2`.
-        path: File, folder or device node; not for `synthetic`.
+        kind: `synthetic`, `video` (file) or `images` (folder).
+        path: File or folder; not for `synthetic`.
         loop: Start again at the end of a file or folder.
         fps: Rate of a synthetic camera, or of pictures whose names tell no time.
         seed: Seed of the synthetic drive.
@@ -51,7 +51,7 @@ class CameraSection(Section, frozen=True, kw_only=True):
     """
 
     name: Name
-    kind: Literal["synthetic", "video", "images", "v4l2"]
+    kind: Literal["synthetic", "video", "images"]
     path: str = ""
     loop: bool = False
     fps: Positive = 20.0
