@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from syncline.cloud.models.agreement import Agreement, Kind
+from syncline.cloud.models.agreement import IGNORE, Agreement, Kind
 from syncline.cloud.models.frames import Frame, FrameSource
 from syncline.cloud.models.probe import Probe
 from syncline.cloud.models.speed import Timing, compare_models
@@ -160,8 +160,15 @@ def compare_results(
     found = Agreement()
     for frame in frames.read():
         labels = truth(frame.name) if truth is not None else None
+        if labels is not None:
+            labels = known_labels(labels, len(fp32.manifest.labels))
         found.add(reference(frame.bgr), candidate(frame.bgr), slices_of(frame), labels)
     return found
+
+
+def known_labels(labels: NDArray[np.uint8], classes: int) -> NDArray[np.uint8]:
+    """A label map with all that is no class of the model (void, unlabelled) set to ignore."""
+    return np.where(labels < classes, labels, np.uint8(IGNORE)).astype(np.uint8)
 
 
 def slices_of(frame: Frame) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import json
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -17,13 +18,16 @@ from syncline.cloud.models.build import (
     fp32_build,
     int8_build,
     quantize_bundle,
+    truth_folder,
 )
 from syncline.cloud.models.frames import FrameSource, open_frames
-from syncline.cloud.models.gate import Build, GateLimits, run_gate
+from syncline.cloud.models.gate import Build, GateLimits, known_labels, run_gate
 from syncline.cloud.models.graph import copy_model, serialise
 from syncline.cloud.models.importer import ImportOptions, import_model
+from syncline.cloud.models.probe import Probe
 from syncline.cloud.models.reference import mobseg
 from syncline.cloud.models.targets import TARGETS, this_machine
+from syncline.edge.decode import LabelMap
 from syncline.edge.model.bundle import Bundle
 from syncline.errors import GateError, UsageError
 
@@ -120,6 +124,37 @@ def test_quantised_bundle_cannot_be_quantised_again(
     first = quantise(bundle, tmp_path / "a", frames).bundle
     with pytest.raises(UsageError, match="Give the fp32 bundle"):
         quantise(first, tmp_path / "b", frames)
+
+
+def test_labels_beyond_the_classes_are_ignored() -> None:
+    found = known_labels(np.array([[0, 10, 11, 255]], np.uint8), 11)
+    np.testing.assert_array_equal(found, [[0, 10, 255, 255]])
+
+
+def test_truth_turns_agreement_into_loss(
+    bundle: Bundle, picture_folder: Path, tmp_path: Path
+) -> None:
+    """edge-4, the accuracy: with labels the gate holds the loss of mean IoU, not agreement."""
+    labels = tmp_path / "labels"
+    (labels / "night").mkdir(parents=True)
+    source = open_frames(picture_folder, 12)
+    probe = Probe(fp32_build(bundle, fold_graph=False).model, bundle.manifest)
+    for frame in source.read():
+        result = probe(frame.bgr)
+        assert isinstance(result, LabelMap)
+        assert cv2.imwrite(str(labels / frame.name), result.upsampled())
+    options = QuantizeOptions(target=this_machine(), runs=3, limits=GateLimits(max_drop=1.0))
+    fp32 = fp32_build(bundle, fold_graph=True)
+    int8 = int8_build(fp32, source, options)
+    report = run_gate(
+        fp32, int8, source, this_machine(), cpu_ns=time.thread_time_ns, runs=3,
+        truth=truth_folder(labels), limits=GateLimits(min_speedup=0.01),
+    )  # fmt: skip
+    whole = report.metrics["all"]
+    assert whole["miou_fp32"] == 1.0, "the labels are what fp32 says"
+    assert 0.0 < whole["miou_drop"] < 0.9
+    assert report.reasons
+    assert all("mIoU falls by" in reason for reason in report.reasons)
 
 
 def test_hardswish_mobile_net_is_refused(tmp_path: Path, frames: FrameSource) -> None:
