@@ -111,7 +111,7 @@ class BlockGuard:
 
     def _decide(self, est: Estimate, sigma_ns: float) -> tuple[Estimate, Verdict]:
         (_, _, late1, block1), (t2, _, late2, block2) = self._pending
-        if late2 > 0.0 and _is_queue(block1, block2):
+        if late2 > 0.0 and (_is_queue(block1, block2) or late1 < FORWARD_NS < late2):
             del self._pending[0]
             return est, Verdict.PENDING
         self.since = block1

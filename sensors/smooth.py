@@ -20,6 +20,8 @@ from syncline.sensors.clock import BlockMinKalman, ClockBatch
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 
+SIGMA_SHARE = 0.9
+"""Late blocks count for less, which the smoother's covariance does not know; from simulation."""
 WALK_GRID = tuple(1e-8 * 4.0**k for k in range(6))
 """Random walks of the skew that are tried, per square root of a second."""
 
@@ -179,7 +181,7 @@ def _at(knots: _Knots, t_s: F64) -> tuple[F64, F64]:
     before = np.minimum(t_s - knots.t_s[0], 0.0) * knots.skew[0]
     after = np.maximum(t_s - knots.t_s[-1], 0.0) * knots.skew[-1]
     value = np.where(n > k, inside, knots.offset[k]) + before + after
-    return value, np.sqrt((1 - u) * knots.var[k] + u * knots.var[n])
+    return value, SIGMA_SHARE * np.sqrt((1 - u) * knots.var[k] + u * knots.var[n])
 
 
 def _evaluate(knots: list[_Knots], t_s: F64, z_ns: F64) -> tuple[F64, F64, I64]:

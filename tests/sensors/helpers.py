@@ -22,8 +22,8 @@ DMA_NS = 1_000_000
 def load_trace(folder: Path, scenario: str, anchor: Anchor) -> Trace:
     data = np.load(folder / "frames" / f"{scenario}_{anchor.value}_s1.npz")
     names = ("sequence", "device_ns", "exposure_ns", "arrival_ns", "truth_mid_ns")
-    columns = [data[name].astype(np.int64) for name in names]
-    return Trace(*columns, anchor=anchor, spec=SCENARIOS[scenario])
+    sequence, device, exposure, arrival, truth = (data[n].astype(np.int64) for n in names)
+    return Trace(sequence, device, exposure, arrival, truth, anchor, SCENARIOS[scenario])
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ def pairs(trace: Trace) -> tuple[I64, I64]:
 def mids(trace: Trace, offset_ns: NDArray[np.float64] | I64) -> NDArray[np.float64]:
     """Middle of exposure from a clock offset."""
     side = 1 if trace.anchor is Anchor.TRIGGER else -1
-    out: NDArray[np.float64] = trace.device_ns + offset_ns + side * (trace.exposure_ns // 2)
-    return out
+    middle = trace.device_ns + offset_ns + side * (trace.exposure_ns // 2)
+    return np.asarray(middle, dtype=np.float64)
 
 
 def arrived(
