@@ -92,7 +92,8 @@ def _walk_gaps(
                 f"the data lies in [{pos}, {end})",
                 remedy=REMEDY,
             )
-        walk.records(pos, chunk.offset)
+        if chunk.offset > pos:
+            walk.records(pos, chunk.offset)
         index.chunks.append(_chunk_ref(chunk, limits))
         pos = chunk.offset + chunk.length
         if chunk.index_length <= end - pos:

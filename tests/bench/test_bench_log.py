@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 import resource
+import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -15,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from foxglove import Channel, Context, Schema, open_mcap
 from mcap.reader import make_reader
@@ -22,6 +26,7 @@ from mcap.writer import CompressionType, Writer
 
 from syncline.log.disk import Disk, RecordFile
 from syncline.log.exact import ExactWriter
+from syncline.log.live import serve_live
 from syncline.log.reader import LogReader
 from syncline.log.recorder import Recorder
 from syncline.log.recovery import recover
@@ -244,6 +249,7 @@ def test_recovery_rate(benchmark: Any, ram: Path, kind: str) -> None:
 SEEK = """
 import resource, sys, time
 from pathlib import Path
+from syncline.log.live import serve_live
 from syncline.log.reader import LogReader
 path, at = Path(sys.argv[1]), int(sys.argv[2])
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -306,3 +312,68 @@ def test_reading_costs_no_memory(ram: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert our_read(path) == 300_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def sleepy_viewer(port: int) -> socket.socket:
+    """Subscribes to the first five channels and never reads again."""
+    peer = socket.socket()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    peer.connect(("127.0.0.1", port))
+    peer.sendall(
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Protocol: foxglove.sdk.v1\r\n\r\n"
+    )
+    got = b""
+    while b"advertise" not in got:
+        got += peer.recv(1 << 16)
+    wanted = [{"id": i, "channelId": i} for i in range(1, 6)]
+    body = json.dumps({"op": "subscribe", "subscriptions": wanted}).encode()
+    peer.sendall(struct.pack(">BBH4x", 0x81, 0x80 | 126, len(body)) + body)
+    return peer
+
+
+def test_live_viewer_that_never_reads(benchmark: Any, ram: Path) -> None:
+    """link-9: recorder CPU <= +10 %, RSS <= +64 MB."""
+    process = psutil.Process()
+    picture = os.urandom(100_000)
+
+    def record(name: str, *, viewer: bool) -> tuple[float, float]:
+        clock = OsClock()
+        with Recorder(ram / name, clock=clock, device="d", quota_bytes=1 << 28) as recorder:
+
+            def burst(count: int) -> None:
+                for i in range(count):
+                    now = clock.raw_ns()
+                    recorder.write("/camera/f/image", image_message(now, "f", picture, "jpeg"), now)
+                    for _ in range(8):
+                        recorder.write("/imu/a", pb.ImuSample(sensor="a", raw_ns=now), now)
+                    if i % 20 == 19:
+                        recorder.flush()
+
+            burst(20)
+            server = serve_live(recorder, name="bench", port=0) if viewer else None
+            peer = sleepy_viewer(server.port) if server else None
+            burst(200)
+            rss, start = process.memory_info().rss, time.process_time()
+            burst(600)
+            cpu, grown = time.process_time() - start, process.memory_info().rss - rss
+            if server and peer:
+                peer.close()
+                server.stop()
+            assert recorder.stats().dropped == {}
+        shutil.rmtree(ram / name)
+        return cpu, grown / 1e6
+
+    alone: list[tuple[float, float]] = []
+    watched: list[tuple[float, float]] = []
+    for round_ in range(8):
+        alone.append(record(f"a{round_}", viewer=False))
+        watched.append(record(f"w{round_}", viewer=True))
+    benchmark.pedantic(lambda: None, rounds=1)
+    ratio = min(cpu for cpu, _ in watched) / min(cpu for cpu, _ in alone)
+    grown = max(mb for _, mb in watched) - max(mb for _, mb in alone)
+    benchmark.extra_info.update({"cpu_ratio": ratio, "grown_mb": grown})
+    print("link-9 CPU with a sleeping viewer x", ratio, "RSS MB", grown, alone, watched)
+    assert grown <= 64
+    assert ratio <= 1.10

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,10 @@ import pytest
 
 from syncline import topics as table
 from syncline.cli import main
-from syncline.errors import UsageError
+from syncline.errors import DeviceError, UsageError
 from syncline.log.folder import RING, list_segments
 from syncline.log.info import read_info
+from syncline.log.live import serve_live
 from syncline.log.mapping import mapping_to_message
 from syncline.log.reader import LogReader
 from syncline.log.recorder import Recorder
@@ -215,3 +217,23 @@ def test_converting_for_rerun_without_it(
     command = ["log", "convert", str(tmp_path / "drive"), str(tmp_path / "a.rrd"), "--to", "rerun"]
     assert main(command) == UsageError.exit_code
     assert "pip install 'syncline[view]'" in capsys.readouterr().err
+
+
+def test_live_view_answers_on_loopback(tmp_path: Path) -> None:
+    """link-9: a viewer sees what is recorded; the port is on 127.0.0.1 alone."""
+    with Recorder(tmp_path, clock=ManualClock(START_NS), device="d") as recorder:
+        recorder.write("/imu/a", imu(1), 1)
+        server = serve_live(recorder, name="car", port=0)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as peer:
+            peer.sendall(
+                b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+                b"Connection: Upgrade\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: foxglove.sdk.v1\r\n\r\n"
+            )
+            got = b""
+            while b"/imu/a" not in got:
+                got += peer.recv(1 << 16)
+        assert b'"name":"car"' in got
+        with pytest.raises(DeviceError, match="cannot listen on 127.0.0.1"):
+            serve_live(recorder, name="second", port=server.port)
+        server.stop()
