@@ -25,6 +25,7 @@ class NtpServer(Section, frozen=True):
         min_poll: Shortest interval, log2 seconds.
         max_poll: Longest interval, log2 seconds.
         iburst: Ask four times, two seconds apart, at the start.
+        interleaved: Ask for the true sending time of the last reply (RFC 9769); for a LAN.
     """
 
     host: Annotated[str, Meta(min_length=1, max_length=253)]
@@ -34,6 +35,7 @@ class NtpServer(Section, frozen=True):
     min_poll: Poll = 4
     max_poll: Poll = 6
     iburst: bool = True
+    interleaved: bool = False
 
 
 class Gnss(Section, frozen=True):

@@ -147,7 +147,7 @@ def build_sources(config: TimeConfig, clock: RawClock, conductor: Conductor) -> 
 
 def _ntp(entry: NtpServer, clock: RawClock, conductor: Conductor) -> Source:
     low, high = min(entry.min_poll, entry.max_poll), max(entry.min_poll, entry.max_poll)
-    options = NtpOptions(entry.host, entry.port, low, high, entry.iburst)
+    options = NtpOptions(entry.host, entry.port, low, high, entry.iburst, entry.interleaved)
     if entry.pool:
         return NtpPool(options, clock, conductor.floor, size=entry.size)
     return NtpSource(options, clock, conductor.floor)

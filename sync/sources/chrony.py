@@ -33,7 +33,7 @@ class Tracking:
     Attributes:
         reference: Reference id in hexadecimal.
         stratum: 1..15; 0 when not synchronised.
-        system_fast_ns: System clock minus chrony's estimate of UTC.
+        system_slow_ns: chrony's estimate of UTC minus the system clock ("slow" is positive).
         bound_ns: Root delay / 2 + root dispersion.
         skew_ppm: Error of the frequency.
         leap: "Normal", "Insert second", "Delete second", "Not synchronised".
@@ -41,7 +41,7 @@ class Tracking:
 
     reference: str
     stratum: int
-    system_fast_ns: int
+    system_slow_ns: int
     bound_ns: int
     skew_ppm: float
     leap: str
@@ -63,9 +63,9 @@ def parse_tracking(text: str) -> Tracking:
         raise MessageError(f"chronyc tracking: {error}") from error
     if not all(math.isfinite(x) and abs(x) < 2**32 for x in numbers):
         raise MessageError("chronyc tracking: a number is out of range")
-    fast_s, skew_ppm, delay_s, dispersion_s = numbers
+    slow_s, skew_ppm, delay_s, dispersion_s = numbers
     bound_ns = round((delay_s / 2 + dispersion_s) * 1e9)
-    return Tracking(fields[0], stratum, round(fast_s * 1e9), bound_ns, skew_ppm, fields[13])
+    return Tracking(fields[0], stratum, round(slow_s * 1e9), bound_ns, skew_ppm, fields[13])
 
 
 class ChronyTracking:
@@ -151,7 +151,7 @@ class ChronyTracking:
                 self.name,
                 SourceKind.CHRONY,
                 pair.raw_ns,
-                pair.other_ns - tracking.system_fast_ns,
+                pair.other_ns + tracking.system_slow_ns,
                 uncertainty_ns=max(tracking.bound_ns // 4, 1000),
                 root_bound_ns=tracking.bound_ns + pair.bracket_ns,
                 arrival_raw_ns=pair.raw_ns,

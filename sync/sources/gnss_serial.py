@@ -81,10 +81,19 @@ class GnssSerial:
             self._retry_raw_ns = now_raw_ns + RETRY_NS
             self._give_up(Health.MISSING, f"{self._path} is gone: {error.strerror}")
             return b""
-        if not data and stat.S_ISREG(os.fstat(self._fd).st_mode):
+        if not data:
+            self._end(now_raw_ns)
+        return data
+
+    def _end(self, now_raw_ns: int) -> None:
+        """Nothing more: a file is read through, a line has hung up, a pipe waits for a writer."""
+        mode = os.fstat(self._fd).st_mode
+        if stat.S_ISREG(mode):
             self._ended = True
             self._give_up(Health.SILENT, f"{self._path} has been read to its end")
-        return data
+        elif stat.S_ISCHR(mode):
+            self._retry_raw_ns = now_raw_ns + RETRY_NS
+            self._give_up(Health.MISSING, f"{self._path} hung up; check cable and power")
 
     def _give_up(self, health: Health, message: str) -> None:
         self._health, self._error = health, message

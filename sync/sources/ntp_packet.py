@@ -95,9 +95,15 @@ def utc_ns_to_stamp(utc_ns: int) -> int:
     return (((seconds + NTP_UNIX_S) << 32) + fraction) & 0xFFFFFFFFFFFFFFFF
 
 
-def encode_request(cookie: int, version: int = 4) -> bytes:
-    """A client request whose transmit stamp is a random cookie (nothing of our clock leaks)."""
-    return _FORMAT.pack(version << 3 | 3, 0, 0, 0x20, 0, 0, b"\0" * 4, 0, 0, 0, cookie)
+def encode_request(cookie: int, origin: int = 0, receive: int = 0) -> bytes:
+    """A client request whose transmit stamp is a random cookie (nothing of our clock leaks).
+
+    Args:
+        cookie: 64 random bits that a reply must return.
+        origin: Server's receive stamp of the last exchange, to ask for its interleaved answer.
+        receive: 64 other random bits, which an interleaved answer returns instead.
+    """
+    return _FORMAT.pack(4 << 3 | 3, 0, 0, 0x20, 0, 0, b"\0" * 4, 0, origin, receive, cookie)
 
 
 def encode(packet: NtpPacket) -> bytes:
@@ -166,7 +172,9 @@ class Refusal(enum.Enum):
 _KISS = {b"RATE": Refusal.KISS_RATE, b"DENY": Refusal.KISS_DENY, b"RSTR": Refusal.KISS_DENY}
 
 
-def refusal(packet: NtpPacket, cookie: int | None) -> Refusal | None:
+def refusal(
+    packet: NtpPacket, cookie: int | None, interleaved_cookie: int | None = None
+) -> Refusal | None:
     """Why a packet is no answer to the open request, or None when it is a good one.
 
     The order matters: nothing of a packet is believed, a kiss code included, before its origin.
@@ -177,7 +185,7 @@ def refusal(packet: NtpPacket, cookie: int | None) -> Refusal | None:
         return Refusal.VERSION
     if cookie is None:
         return Refusal.DUPLICATE
-    if packet.origin != cookie:
+    if packet.origin not in (cookie, interleaved_cookie):
         return Refusal.ORIGIN
     if packet.stratum == 0:
         return _KISS.get(packet.ref_id, Refusal.KISS_OTHER)

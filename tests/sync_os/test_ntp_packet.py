@@ -186,6 +186,34 @@ def test_sync_32_kiss_codes() -> None:
         assert code.decode() in s.dropped
 
 
+def test_interleaved_answers_use_the_true_sending_time() -> None:
+    """RFC 9769: the second reply tells when the first one left; origin is the other cookie."""
+    s = NtpSession("ntp:test", NtpOptions("test", interleaved=True), FLOOR)
+    first = honest(s.request(), UTC0_NS + 10_000_000, UTC0_NS + 10_020_000)
+    assert s.handle(Received(encode(first), 5_000_000, 15_040_000, 200)) is not None
+    asked = decode(s.request())
+    assert asked.origin == first.receive
+    assert asked.receive not in (0, asked.transmit)
+    late = changed(
+        origin=asked.receive,
+        receive=utc_ns_to_stamp(UTC0_NS + 2 * S),
+        transmit=utc_ns_to_stamp(UTC0_NS + 10_040_000),
+    )(first)
+    measured = s.handle(Received(encode(late), 2 * S - 5_000_000, 2 * S + 5_000_000, 200))
+    assert measured is not None
+    assert measured.raw_ns == (5_000_000 + 15_040_000) // 2
+    assert measured.delay_ns == pytest.approx(10_000_000, abs=2)
+    assert abs(measured.utc_ns - (UTC0_NS + 10_020_000)) <= 1
+    assert measured.arrival_raw_ns == 2 * S + 5_000_000
+    again = decode(s.request())
+    assert again.origin == late.receive
+    basic = honest(encode_request(again.transmit), UTC0_NS + 4 * S, UTC0_NS + 4 * S + 1000)
+    got = s.handle(Received(encode(basic), 4 * S - 5_000_000, 4 * S + 5_001_000, 200))
+    assert got is not None
+    assert got.raw_ns == 4 * S + 500
+    assert s.interleaved == 1
+
+
 def _fuzz(count: int, seed: int) -> int:
     rng = random.Random(seed)
     s = session()
