@@ -137,12 +137,7 @@ class Engine:
         start_ns = clock.raw_ns()
         outputs = self.backend.run(prepared.tensor, stop)
         ran_ns = clock.raw_ns()
-        reason = not_finite(outputs)
-        decoded = None if reason else self.decoder(outputs, prepared.geometry)
-        if decoded is not None:
-            reason = implausible(decoded, len(self.bundle.manifest.labels))
-        if detector is not None:
-            detector.step(prepared.tensor, outputs)
+        decoded, reason = self.conclude(prepared, outputs, detector)
         return Result(
             frame=prepared.frame,
             slot=slot,
@@ -159,6 +154,25 @@ class Engine:
             ),
             shadow=shadow,
         )
+
+    def conclude(
+        self,
+        prepared: Prepared,
+        outputs: Sequence[NDArray[np.generic]],
+        detector: StuckDetector | None = None,
+    ) -> tuple[Decoded | None, str]:
+        """Decode and check a run's outputs: (what they say, why it must not be used).
+
+        Raises:
+            ManifestError: The outputs do not fit the decoder.
+        """
+        if detector is not None:
+            detector.step(prepared.tensor, outputs)
+        reason = not_finite(outputs)
+        if reason:
+            return None, reason
+        decoded = self.decoder(outputs, prepared.geometry)
+        return decoded, implausible(decoded, len(self.bundle.manifest.labels))
 
 
 def _decode(frame: Frame) -> NDArray[np.uint8]:
