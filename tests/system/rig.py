@@ -58,6 +58,11 @@ class Process:
     def text(self) -> str:
         return self.log.read_text(errors="replace")
 
+    def tail(self) -> str:
+        """What went wrong, without the health messages."""
+        rows = [row for row in self.text().splitlines() if not row.startswith("{")]
+        return "\n".join(rows)[-3000:]
+
     def lines(self) -> list[dict[str, Any]]:
         rows = []
         for line in self.text().splitlines():

@@ -42,8 +42,8 @@ def test_every_frame_ends_stored_as_a_result_or_a_counted_drop(site: Site, clip:
     collector = site.collect()
     edge = site.edge(site.config(clip, bundle="road-detector"))
     wait_for("60 frames stored", lambda: frames_stored(site) >= 60)
-    assert edge.stop() == 0, edge.text()
-    assert collector.stop() == 0, collector.text()
+    assert edge.stop() == 0, edge.tail()
+    assert collector.stop() == 0, collector.tail()
     timings = messages(site, "/camera/front/timing", pb.FrameTiming)
     results = messages(site, "/camera/front/detections", pb.Detections)
     with Catalog.open(site.cloud) as catalog:
@@ -81,8 +81,8 @@ def test_link_24_kill_9_of_either_end_loses_and_doubles_nothing(site: Site, clip
             edge = site.edge(config)
     before = frames_stored(site)
     wait_for("frames flow again", lambda: frames_stored(site) > before + 20)
-    assert edge.stop() == 0, edge.text()
-    assert collector.stop() == 0, collector.text()
+    assert edge.stop() == 0, edge.tail()
+    assert collector.stop() == 0, collector.tail()
     for stream in ("/camera/front/timing", "/camera/front/detections", "/health"):
         rows = stored_indices(site, stream)
         numbers = [seq for seq, _ in rows]
@@ -138,8 +138,8 @@ def test_a_promotion_reaches_a_running_device_and_a_bad_one_does_not(
     wait_for("the refusal", lambda: "9.2.0 refused" in edge.text())
     before = frames_stored(site)
     wait_for("frames flow on", lambda: frames_stored(site) > before + 10)
-    assert edge.stop() == 0, edge.text()
-    assert collector.stop() == 0, collector.text()
+    assert edge.stop() == 0, edge.tail()
+    assert collector.stop() == 0, collector.tail()
     events = messages(site, "/model/events", pb.ModelEvent)
     acts = [(e.action, e.version) for e in events]
     assert ("swapped", "9.1.0") in acts
@@ -170,14 +170,14 @@ def test_an_absent_collector_stops_nothing_and_gets_everything_later(
     config.write_text(text)
     edge = site.edge(config)
     wait_for("frames without a collector", lambda: _captured(edge.lines()) >= 40)
-    assert edge.stop() == 0, edge.text()
+    assert edge.stop() == 0, edge.tail()
     captured = _captured(edge.lines())
     config.write_text(text.replace("drain_s = 0.2", "drain_s = 20.0"))
     collector = site.collect()
     edge = site.edge(config)
     wait_for("the backlog", lambda: frames_stored(site) >= captured)
-    assert edge.stop() == 0, edge.text()
-    assert collector.stop() == 0, collector.text()
+    assert edge.stop() == 0, edge.tail()
+    assert collector.stop() == 0, collector.tail()
 
 
 def _captured(lines: list[dict]) -> int:
@@ -196,8 +196,8 @@ def test_a_dataset_is_made_of_what_a_device_sent(site: Site, clip: Path, tmp_pat
             return len(catalog.uploads("car-1"))
 
     wait_for("camera segments", lambda: uploads() >= 2)
-    assert edge.stop() == 0, edge.text()
-    assert collector.stop() == 0, collector.text()
+    assert edge.stop() == 0, edge.tail()
+    assert collector.stop() == 0, collector.tail()
     made = syncline("dataset", "create", "one", "--data", site.cloud, "--json").stdout
     again = syncline("dataset", "create", "two", "--data", site.cloud, "--json").stdout
     import json

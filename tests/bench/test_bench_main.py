@@ -1,0 +1,176 @@
+"""Figures of the main job: replay against a bare loop, the cost of recording and sending, start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from syncline.edge.config import CameraSection
+from syncline.edge.decode.types import Boxes
+from syncline.edge.engine import Engine
+from syncline.edge.job import Frame, Latencies, Result
+from syncline.edge.model.bundle import Bundle
+from syncline.edge.pipeline import Pipeline, PipelineOptions
+from syncline.edge.recordings import open_recording
+from syncline.edge.replay import Model, ReplayOptions, replay
+from syncline.edge.shipped import resolve_bundle
+from syncline.edge.sinks import DigestSink, Fanout, RecorderSink, SpoolSink
+from syncline.log.recorder import Recorder
+from syncline.spool import Spool
+from syncline.timebase import ManualClock, OsClock
+
+pytestmark = pytest.mark.bench
+ROUNDS = 5
+
+
+@pytest.fixture(scope="module")
+def yolox(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Bundle:
+    from syncline.cli import main
+
+    out = tmp_path_factory.mktemp("yolox") / "bundle"
+    models = shared_data / "models"
+    code = main(
+        ["model", "import", str(models / "yolox_nano.onnx"), "--preset", "yolox"]
+        + ["--labels", str(models / "coco.names"), "--out", str(out)]
+    )
+    assert code == 0
+    return Bundle.open(out, trusted_keys=None)
+
+
+def bare_loop(clip: Path, bundle: Bundle, frames: int) -> None:
+    """Decode, preprocess and run: what anybody would write, with the same threads."""
+    import cv2
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = ort.InferenceSession(
+        bundle.model_bytes(), options, providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
+    tensor = np.full((1, 3, 416, 416), 114, np.float32)
+    with av.open(str(clip)) as container:
+        container.streams.video[0].thread_count = 1
+        for index, frame in enumerate(container.decode(video=0)):
+            if index == frames:
+                break
+            image = frame.to_ndarray(format="bgr24")
+            scale = min(416 / image.shape[0], 416 / image.shape[1])
+            size = (int(image.shape[1] * scale), int(image.shape[0] * scale))
+            small = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+            tensor[0, :, : size[1], : size[0]] = small.transpose(2, 0, 1)
+            session.run(None, {name: tensor})
+
+
+def our_replay(clip: Path, bundle: Bundle, seconds: float, *, prefetch: bool) -> None:
+    clock = OsClock()
+    source = open_recording(clip, CameraSection(name="camera", kind="video", path="-"))
+    pipeline = Pipeline(source.boot_id, PipelineOptions(images=False))
+    options = ReplayOptions(to_s=seconds, prefetch=prefetch)
+    replay(source, Model(Engine.load(bundle), clock), pipeline, DigestSink(), clock, options)
+
+
+def test_replay_is_at_least_0_90_of_a_bare_loop(
+    benchmark: Any, shared_data: Path, yolox: Bundle
+) -> None:
+    """CPU of the bare loop over CPU of the replay, interleaved, best of five each."""
+    clip = shared_data / "video" / "solidWhiteRight.mp4"
+    ours, bare, wall_ours, wall_bare = [], [], [], []
+    for _ in range(ROUNDS):
+        cpu, wall = time.process_time(), time.perf_counter()
+        bare_loop(clip, yolox, 50)
+        bare.append(time.process_time() - cpu)
+        wall_bare.append(time.perf_counter() - wall)
+        cpu, wall = time.process_time(), time.perf_counter()
+        our_replay(clip, yolox, 2.0, prefetch=False)
+        ours.append(time.process_time() - cpu)
+        our_replay_wall = time.perf_counter()
+        our_replay(clip, yolox, 2.0, prefetch=True)
+        wall_ours.append(time.perf_counter() - our_replay_wall)
+    ratio = min(bare) / min(ours)
+    benchmark.extra_info["cpu_ratio"] = round(ratio, 3)
+    benchmark.extra_info["wall_ratio_prefetch"] = round(min(wall_bare) / min(wall_ours), 3)
+    benchmark.pedantic(our_replay, (clip, yolox, 0.5), {"prefetch": True}, rounds=1)
+    print(
+        f"\nreplay: {ratio:.3f} of the bare loop's CPU speed, "
+        f"{min(wall_bare) / min(wall_ours):.3f} of its wall speed with prefetch"
+    )
+    assert ratio >= 0.90
+
+
+def pictures(shared_data: Path) -> Iterator[NDArray[np.uint8]]:
+    with av.open(str(shared_data / "video" / "solidWhiteRight.mp4")) as container:
+        for frame in container.decode(video=0):
+            yield np.asarray(frame.to_ndarray(format="bgr24"), dtype=np.uint8)
+
+
+def test_record_encode_and_send_cost_at_most_2_ms_of_cpu(
+    benchmark: Any, shared_data: Path, tmp_path: Path
+) -> None:
+    """Encode, record and spool 960x540 frames with ten boxes each; process CPU, all threads."""
+    source = open_recording(
+        shared_data / "video" / "solidWhiteRight.mp4",
+        CameraSection(name="camera", kind="video", path="-"),
+    )
+    timed = list(source.frames())[:100]
+    assert timed[0].frame.payload.shape == (540, 960, 3)  # type: ignore[union-attr]
+    rng = np.random.default_rng(1)
+    corner = rng.uniform(0, 400, (10, 2)).astype(np.float32)
+    boxes = Boxes(
+        np.hstack([corner, corner + 80]), np.full(10, 0.7, np.float32), np.zeros(10, np.int64)
+    )
+    best: list[float] = []
+
+    def record(folder: Path) -> None:
+        clock = ManualClock(0, source.boot_id)
+        with Recorder(folder / "r", clock=clock, device="bench") as recorder:
+            spool = Spool(folder / "s", clock=clock)
+            sink = Fanout([RecorderSink(recorder, clock), SpoolSink(spool)])
+            pipeline = Pipeline(source.boot_id, PipelineOptions(images=True, labels=("car",)))
+            cpu = time.process_time()
+            for one in timed:
+                for output in pipeline.captured(one.frame, one.timing):
+                    sink.emit(output)
+                frame = Frame("camera", one.timing.index, one.frame.payload, one.timing, 0)  # type: ignore[arg-type]
+                result = Result(frame, "primary", "0" * 64, boxes, True, "", Latencies())
+                for output in pipeline.result(result):
+                    sink.emit(output)
+            spool.sync()
+            recorder.flush()
+            best.append((time.process_time() - cpu) / len(timed))
+            spool.close()
+
+    for number in range(ROUNDS):
+        record(tmp_path / str(number))
+    benchmark.extra_info["cpu_ms_per_frame"] = round(min(best) * 1e3, 3)
+    benchmark.pedantic(record, (tmp_path / "last",), rounds=1)
+    print(f"\nrecord, encode, send: {min(best) * 1e3:.2f} ms CPU per frame")
+    assert min(best) <= 2.0e-3
+
+
+def test_replay_shows_its_first_result_within_2_s(benchmark: Any, shared_data: Path) -> None:
+    """Wall from the start of the process to its end after one frame: an upper limit."""
+    clip = shared_data / "video" / "solidWhiteRight.mp4"
+    bundle = resolve_bundle("road-detector")
+    command = [sys.executable, "-m", "syncline", "replay", str(clip), "--model", str(bundle)]
+    command += ["--to", "0.03", "--json"]
+    walls = []
+
+    def start() -> None:
+        begin = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        walls.append(time.perf_counter() - begin)
+
+    benchmark.pedantic(start, rounds=ROUNDS)
+    print(f"\nfirst result after at most {min(walls):.2f} s")
+    assert min(walls) <= 2.0
