@@ -283,9 +283,9 @@ def _slow_loris(rig: Rig, idle: int, seconds: float) -> tuple[float, float]:
                 sock.connect((host, int(port)))
             socks.append(sock)
         began, cpu = time.monotonic(), sum(me.cpu_times()[:2])
-        with raw_dealer(rig, keys) as sock:
-            sock.set(zmq.RCVTIMEO, 10_000)
-            assert isinstance(hello(sock, "car"), Welcome)
+        with raw_dealer(rig, keys) as device:
+            device.set(zmq.RCVTIMEO, 10_000)
+            assert isinstance(hello(device, "car"), Welcome)
             served = time.monotonic() - began
             time.sleep(max(seconds - served, 0))
         share = (sum(me.cpu_times()[:2]) - cpu) / (time.monotonic() - began)

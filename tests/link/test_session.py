@@ -235,7 +235,12 @@ def test_link_38_old_messages_sent_again_give_no_new_row(tmp_path: Path) -> None
     put(world, 500)
     kept: list[bytes] = []
     send = world.up.send
-    world.up.send = lambda data, now: (kept.append(data), send(data, now))[1]  # type: ignore[method-assign]
+
+    def keep(data: bytes, now_ns: int) -> None:
+        kept.append(data)
+        send(data, now_ns)
+
+    world.up.send = keep  # type: ignore[method-assign]
     world.drain()
     check(world, 500)
     rng = random.Random(38)
