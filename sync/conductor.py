@@ -156,10 +156,7 @@ class Conductor:
         segment = self.publication.segment
         if segment is None or segment.state is TimeState.COLD:
             return None
-        return UtcTime(
-            segment.utc_ns(raw_ns), segment.sigma_ns(raw_ns), segment.bound_ns(raw_ns),
-            segment.state,
-        )  # fmt: skip
+        return segment.convert(raw_ns)
 
     @property
     def state(self) -> TimeState:

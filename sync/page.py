@@ -31,6 +31,7 @@ from syncline.timebase import MappingSegment, TimeState, UtcTime
 MAGIC = b"SLTIME02"
 _HEAD = struct.Struct("<8sII")
 _COUNTER = struct.Struct("<I")
+_PAIR = struct.Struct("<II")
 _BODY = struct.Struct("<IqqqqqddddddII40s16s160s")
 _SLOT0 = 64
 SLOT = _COUNTER.size + _BODY.size
@@ -139,7 +140,7 @@ class PageReader:
         if self._map[:8] != MAGIC:
             self._map.close()
             raise DeviceError(f"{path} is not a time page", remedy="Check [time] page")
-        self._counter = -1
+        self._seen = b""
         self._content: PageContent | None = None
 
     def content(self) -> PageContent:
@@ -148,18 +149,19 @@ class PageReader:
         Raises:
             ClockError: The writer is gone, or it never published.
         """
+        if self._content is not None and self._map[8:16] == self._seen:
+            return self._content
         for _ in range(TRIES):
-            _, counter, state = _HEAD.unpack_from(self._map)
+            head = self._map[8:16]
+            counter, state = _PAIR.unpack(head)
             if state != LIVE:
                 break
-            if counter == self._counter and self._content is not None:
-                return self._content
             at = _SLOT0 + (counter & 1) * SLOT
             slot = self._map[at : at + SLOT]
             if _COUNTER.unpack_from(slot)[0] == zlib.crc32(slot[4:]):
                 number, content = _decode(slot[4:])
                 if number == counter:
-                    self._content, self._counter = content, counter
+                    self._content, self._seen = content, head
                     return content
         raise ClockError(
             "the time page has no content: its writer stopped or has no time yet",
@@ -172,8 +174,7 @@ class PageReader:
 
     def utc(self, raw_ns: int) -> UtcTime:
         """UTC of a raw instant by the mapping in force; see `content`."""
-        s = self.content().segment
-        return UtcTime(s.utc_ns(raw_ns), s.sigma_ns(raw_ns), s.bound_ns(raw_ns), s.state)
+        return self.content().segment.convert(raw_ns)
 
     def close(self) -> None:
         """Unmap the page."""
