@@ -118,7 +118,7 @@ class Recorder:
                 f"cannot record to {folder}: {error.strerror}",
                 remedy="Choose another folder, free space or fix permissions",
             ) from None
-        self._sync = SyncThread(lambda: self._session.live_files)
+        self._sync = SyncThread(lambda: self._session.live_files, self._ring.sweep)
         self._session = Session(
             self._ring, self._context, clock.boot_id, device,
             round(segment_s * NS_PER_S), disk, self._sync.retire, self._lanes,

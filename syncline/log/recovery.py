@@ -127,14 +127,21 @@ class _Salvage:
         except LogError:
             self._damaged += 1
             return
-        known = self._index.raw_channels
-        if chunk.body is not None and entries and all(channel in known for channel in entries):
+        if chunk.body is not None and self._true_to_head(chunk, entries):
             body = self._view[chunk.body : chunk.offset + chunk.length]
             writer.copy_chunk(body, chunk, entries)
             self._chunks += 1
             return
         count = self._messages(writer, data)
         self._open += count if chunk.open else 0
+
+    def _true_to_head(self, chunk: ChunkRef, entries: Entries) -> bool:
+        """Whether a chunk may be copied: its channels are there, its head tells its times."""
+        if not entries or not all(channel in self._index.raw_channels for channel in entries):
+            return False
+        first = min(min(flat[::2]) for flat in entries.values())
+        last = max(max(flat[::2]) for flat in entries.values())
+        return (first, last) == (chunk.start_ns, chunk.end_ns)
 
     def _learn(self, writer: ExactWriter, data: memoryview, entries: Entries) -> None:
         """Schemas and channels that stand in chunks; they come before their first message."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +76,8 @@ class Ring:
         self._ring: dict[str, _Known] = {}
         self._pinned: dict[str, int] = {}
         self._pins: dict[int, Pin] = {}
+        self._doomed: deque[Path] = deque()
+        self._number = 0
         for name in (RING, PINNED, PINS):
             (folder / name).mkdir(parents=True, exist_ok=True)
         self._load()
@@ -88,6 +91,8 @@ class Ring:
         for path in (self.folder / PINS).glob("*.json"):
             pin = read_pin(path)
             self._pins[pin.id] = pin
+        names = [*self._ring, *self._pinned]
+        self._number = max((int(n.partition("-")[0]) for n in names), default=0)
         own = segment_name(0, self._boot_id).partition("-")[2]
         for segment in segments[-_SPANS_AT_START:]:
             if segment.name.endswith(f"-{own}"):
@@ -114,9 +119,8 @@ class Ring:
             StorageError: It cannot be made.
         """
         with self._lock:
-            names = [*self._ring, *self._pinned]
-            number = max((int(n.partition("-")[0]) for n in names), default=0) + 1
-            name = segment_name(number, self._boot_id)
+            self._number += 1
+            name = segment_name(self._number, self._boot_id)
             segment = Segment(name, self.folder / RING / name)
             try:
                 segment.path.mkdir()
@@ -157,11 +161,14 @@ class Ring:
             self._open = None
 
     def make_room(self, need_bytes: int = 0) -> int:
-        """Delete the oldest unpinned segments until quota and reserve hold; returns bytes freed.
+        """Give up the oldest unpinned segments until quota and reserve hold; `sweep` deletes them.
 
         Args:
             need_bytes: Bytes to free at least, whatever quota and reserve say. The newest closed
                 segment is spared then: on a disk that others fill, what was recorded last stays.
+
+        Returns:
+            Bytes that `sweep` will free.
         """
         freed = 0
         with self._lock:
@@ -174,8 +181,13 @@ class Ring:
                     break
                 if name not in self._pinned:
                     freed += self._ring.pop(name).size
-                    shutil.rmtree(self.folder / RING / name, ignore_errors=True)
+                    self._doomed.append(self.folder / RING / name)
         return freed
+
+    def sweep(self) -> None:
+        """Delete what was given up; slow on a busy disk, so the writer leaves it to others."""
+        while self._doomed:
+            shutil.rmtree(self._doomed.popleft(), ignore_errors=True)
 
     def pin(self, raw_ns: int, pre_ns: int, post_ns: int, reason: str) -> Pin:
         """Keep the segments that overlap [raw_ns - pre_ns, raw_ns + post_ns].

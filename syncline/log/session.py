@@ -319,6 +319,7 @@ class Session:
             self._logged_ns = now_ns
             _log.error("recording to %s failed: %s", self._ring.folder, text)
         freed = self._ring.make_room(need_bytes=self._unconfirmed_bytes + _OPENING_BYTES)
+        self._ring.sweep()
         self._retry_ns = now_ns if freed else now_ns + _RETRY_NS
 
     def _restart(self, now_ns: int) -> None:

@@ -16,10 +16,11 @@ class SyncThread:
 
     Args:
         live: The files that grow now.
+        sweep: Deletes what the ring gave up.
     """
 
-    def __init__(self, live: Callable[[], list[RecordFile]]) -> None:
-        self._live = live
+    def __init__(self, live: Callable[[], list[RecordFile]], sweep: Callable[[], None]) -> None:
+        self._live, self._sweep = live, sweep
         self._retired: deque[RecordFile] = deque()
         self._busy = threading.Lock()
         self._stop = threading.Event()
@@ -39,6 +40,7 @@ class SyncThread:
                 file = self._retired.popleft()
                 file.sync()
                 file.close()
+            self._sweep()
 
     def stop(self) -> None:
         """Sync a last time and end."""

@@ -65,7 +65,7 @@ def try_mutant(folder: Path, data: bytes, whole: dict[tuple[str, int], bytes]) -
     except LogError:
         assert not out.exists()
         return outcome + ", lost"
-    good = sum(whole.get((r.topic, r.sequence)) == bytes(r.data) for r in read_all(out) if r.data)
+    good = sum(whole.get((r.topic, r.sequence)) == bytes(r.data) for r in read_all(out))
     return outcome + (", saved" if good else ", lost")
 
 
