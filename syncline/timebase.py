@@ -300,7 +300,7 @@ class Timebase:
         """
         if segment.boot_id != self.boot_id:
             raise ClockError(
-                f"mapping segment {segment.id} is of boot {segment.boot_id!r}, not {self.boot_id!r}",
+                f"segment {segment.id} is of boot {segment.boot_id!r}, not {self.boot_id!r}",
                 remedy="Raw times of two boots cannot be joined; keep one Timebase per boot",
             )
         known = self._by_id.get(segment.id)
