@@ -51,6 +51,7 @@ _COMMANDS: dict[tuple[str, str], tuple[str, str]] = {
     ("time", "status"): ("syncline.cli.time_status:status", "Show state, bounds and sources."),
     ("time", "watch"): ("syncline.cli.time_status:watch", "Show them live."),
     ("time", "serve"): ("syncline.cli.time_status:serve", "Run the time service alone."),
+    ("time", "simulate"): ("syncline.cli.time_simulate:simulate", "Play a scenario."),
 }
 
 
