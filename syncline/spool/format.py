@@ -86,9 +86,8 @@ def pack_record(
     kind: int, stream_id: int, seq: int, raw_ns: int, payload: bytes, offset: int
 ) -> bytes:
     """Bytes of one record that will lie at `offset`."""
-    body = _BODY.pack(len(payload), seq, raw_ns, stream_id, kind)
-    crc = crc32(payload, crc32(body, offset & _MASK))
-    return crc.to_bytes(4, "little") + body + payload
+    body = _BODY.pack(len(payload), seq, raw_ns, stream_id, kind) + payload
+    return crc32(body, offset & _MASK).to_bytes(4, "little") + body
 
 
 def parse_records(data: bytes, base: int) -> Iterator[RawRecord]:
@@ -97,16 +96,15 @@ def parse_records(data: bytes, base: int) -> Iterator[RawRecord]:
     Stops at the first record that is cut, too long or does not check.
     """
     at, limit = 0, len(data)
-    unpack = _RECORD.unpack_from
+    unpack, view = _RECORD.unpack_from, memoryview(data)
     while at + RECORD_BYTES <= limit:
         crc, length, seq, raw_ns, stream_id, kind = unpack(data, at)
         end = at + RECORD_BYTES + length
         if length > MAX_RECORD_BYTES or end > limit:
             return
-        payload = data[at + RECORD_BYTES : end]
-        if crc32(payload, crc32(data[at + 4 : at + RECORD_BYTES], (base + at) & _MASK)) != crc:
+        if crc32(view[at + 4 : end], (base + at) & _MASK) != crc:
             return
-        yield RawRecord(kind, stream_id, seq, raw_ns, payload, base + end)
+        yield RawRecord(kind, stream_id, seq, raw_ns, data[at + RECORD_BYTES : end], base + end)
         at = end
 
 

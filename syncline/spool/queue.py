@@ -11,7 +11,7 @@ from pathlib import Path
 
 from syncline.errors import MessageError, StorageError
 from syncline.spool.disk import Disk, OsDisk
-from syncline.spool.format import MAX_RECORD_BYTES
+from syncline.spool.format import MAX_RECORD_BYTES, RECORD_BYTES
 from syncline.spool.lane import MAX_STREAMS, Lane, Losses, Position, SpoolRecord, record_cost
 from syncline.spool.segment import Segment
 from syncline.timebase import OsClock, RawClock
@@ -134,6 +134,8 @@ class Spool:
             )
         with self._lock:
             lane = self._lanes[link_class]
+            if (seq := self._put_fast(link_class, lane, stream, raw_ns, payload)) is not None:
+                return seq
             if stream not in lane.table and len(lane.table) >= MAX_STREAMS:
                 raise MessageError(
                     f"stream {stream!r} is one more than {MAX_STREAMS} in class {link_class.name}",
@@ -146,12 +148,34 @@ class Spool:
             self._append(link_class, lane, stream, (stream_id, seq, raw_ns, payload))
             return seq
 
+    def _put_fast(
+        self, link_class: LinkClass, lane: Lane, stream: str, raw_ns: int, payload: bytes
+    ) -> int | None:
+        """The common case: known stream, room everywhere, nothing failing."""
+        entry = lane.table.get(stream)
+        if entry is None or self._failing or link_class in self._caps or not lane.segments:
+            return None
+        newest, (stream_id, seq) = lane.segments[-1], entry
+        cost = RECORD_BYTES + len(payload)
+        if (
+            newest.sealed
+            or newest.end + newest.pending_bytes >= lane.segment_bytes
+            or stream_id not in newest.names
+            or newest.boot_id != self.boot_id
+            or self._bytes + cost > self.quota_bytes
+        ):
+            return None
+        lane.table[stream] = (stream_id, seq + 1)
+        newest.append(stream_id, seq, raw_ns, payload)
+        self._bytes += cost
+        self._put[link_class] += 1
+        if newest.pending_bytes >= FLUSH_BYTES:
+            self._write(link_class)
+        return seq
+
     def _append(
         self, link_class: LinkClass, lane: Lane, stream: str, row: tuple[int, int, int, bytes]
     ) -> None:
-        before = lane.total_bytes if len(lane.segments) < 2 else None
-        newest = lane.segments[-1] if lane.segments else None
-        size = newest.total_bytes if newest else 0
         while True:
             try:
                 lane.append(stream, *row)
@@ -161,10 +185,7 @@ class Spool:
                 if not self._give_way(link_class, error):
                     lane.losses.refused += 1
                     return
-        if before is None and lane.segments[-1] is newest:
-            self._bytes += newest.total_bytes - size
-        else:
-            self._recount()
+        self._recount()
         if lane.pending_bytes >= FLUSH_BYTES:
             self._write(link_class)
 

@@ -81,7 +81,9 @@ class Segment:
 
     def append(self, stream_id: int, seq: int, raw_ns: int, payload: bytes) -> None:
         """Queue one data record."""
-        self._queue(pack_record(DATA, stream_id, seq, raw_ns, payload, self.total_bytes))
+        record = pack_record(DATA, stream_id, seq, raw_ns, payload, self.end + self.pending_bytes)
+        self.pending.append(record)
+        self.pending_bytes += len(record)
         self.count += 1
 
     def name_stream(self, stream_id: int, stream: str) -> None:
