@@ -77,7 +77,7 @@ class Recipe:
     seed: int = 1
     width: float = 0.5
     steps: int = 2000
-    stop: int = 2000
+    stop: int = 1000
     batch: int = 16
     rate: float = 2e-3
     threads: int = 1
