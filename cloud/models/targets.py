@@ -62,6 +62,15 @@ TARGETS: dict[str, Target] = {
             ("TensorrtExecutionProvider", "CUDAExecutionProvider", *_CPU),
             frozenset(),
         ),
+        Target(
+            "openvino",
+            "u8s8",
+            True,
+            False,
+            False,
+            ("OpenVINOExecutionProvider", *_CPU),
+            frozenset(),
+        ),
     )
 }
 

@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from syncline.cloud.models.build import (
+    Method,
     QuantizeOptions,
     QuantizeReport,
     quantize_bundle,
@@ -29,6 +30,7 @@ def quantize(
     calibration: Path,
     out: Path,
     target: str = "auto",
+    method: Method = "minmax",
     gate_frames: Path | None = None,
     truth: Path | None = None,
     frames: int = 48,
@@ -53,7 +55,8 @@ def quantize(
         bundle: fp32 bundle, as `syncline model import` writes it.
         calibration: Folder of pictures, video, or log to calibrate on.
         out: Folder for the build; must be new or empty.
-        target: x86-64-vnni, x86-64, arm64, tensorrt, or auto for this machine.
+        target: x86-64-vnni, x86-64, arm64, tensorrt, openvino, or auto for this machine.
+        method: minmax, or nncf (extra openvino) for SiLU networks on OpenVINO.
         gate_frames: Frames for the gate; default: others of the calibration source.
         truth: Folder of label maps named like the gate's frames, for segmenters.
         frames: Calibration frames.
@@ -80,6 +83,7 @@ def quantize(
     )
     options = QuantizeOptions(
         target=target_named(target),
+        method=method,
         fold=fold,
         keep_stem=keep_stem,
         keep_fp32=keep_fp32,

@@ -203,3 +203,8 @@ def test_command_line(
     assert len(rows) == 2
     assert rows[0]["ratio"] == 1.0
     assert main([*args, "--out", str(tmp_path / "c"), "--target", "amiga"]) == 2
+
+
+def test_nncf_goes_with_openvino_only(bundle: Bundle, frames: FrameSource, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="method nncf is for target openvino"):
+        quantise(bundle, tmp_path / "a", frames, method="nncf")

@@ -16,6 +16,7 @@ from syncline.cloud.models.builder import GraphBuilder
 from syncline.cloud.models.fold import fold, fold_input
 from syncline.cloud.models.frames import FrameSource
 from syncline.cloud.models.graph import serialise, validate
+from syncline.cloud.models.nncf_body import quantise_with_nncf
 from syncline.cloud.models.partition import partition
 from syncline.cloud.models.probe import Probe, feeds, synthetic_frame
 from syncline.cloud.models.quantize import (
@@ -47,7 +48,13 @@ def test_each_target_gets_its_types(
     """edge-8: x86 packages hold no int8-typed activation, the arm64 package does."""
     target = TARGETS[name]
     model = quantise_graph(small_net, calibration(small_net, frames), target)
-    wanted = {"x86-64-vnni": "uint8", "x86-64": "uint8", "arm64": "int8", "tensorrt": "int8"}
+    wanted = {
+        "x86-64-vnni": "uint8",
+        "x86-64": "uint8",
+        "arm64": "int8",
+        "tensorrt": "int8",
+        "openvino": "uint8",
+    }
     assert activation_types(model) == {wanted[name]}
     for other in TARGETS.values():
         if other.activation == target.activation:
@@ -217,3 +224,18 @@ def test_targets_by_name(tmp_path: Path) -> None:
     info.write_text("flags : fpu avx2 avx512_vnni\n")
     assert has_vnni(info)
     assert not has_vnni(tmp_path / "none")
+
+
+def test_nncf_is_asked_for_by_name(
+    small_net: onnx.ModelProto, frames: FrameSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(UsageError, match=r"pip install 'syncline\[openvino\]'"):
+        quantise_with_nncf(small_net, lambda: calibration(small_net, frames), frames=1)
+
+
+def test_nncf_quantises_the_body(small_net: onnx.ModelProto, frames: FrameSource) -> None:
+    pytest.importorskip("nncf", reason="needs the openvino extra")
+    model = quantise_with_nncf(small_net, lambda: calibration(small_net, frames), frames=8)
+    assert activation_types(model)
+    assert [node.op_type for node in model.graph.node][:2] == ["Conv", "Relu"]
