@@ -130,6 +130,10 @@ class Collector:
         except zmq.ZMQError as error:
             socket.close()
             self.auth.close()
+            self._context.destroy(linger=0)
+            self.catalog.close()
+            os.close(self._wake_r)
+            os.close(self._wake_w)
             raise LinkError(
                 f"cannot listen on {listen}: {error}", remedy="Choose another address or port"
             ) from error

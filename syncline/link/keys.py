@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import zmq
 
-from syncline.errors import AuthenticationError, ConfigError, ConflictError
+from syncline.errors import AuthenticationError, ConfigError, ConflictError, StorageError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _Z85 = re.compile(r"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
@@ -77,7 +77,6 @@ def save_keypair(keys: KeyPair, folder: Path) -> tuple[Path, Path]:
     Raises:
         ConflictError: One of the files exists.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     secret, public = folder / f"{keys.name}.key", folder / f"{keys.name}.pub"
     text = f'name = "{keys.name}"\npublic = "{keys.public}"\n'
     write_new(secret, text + f'secret = "{keys.secret}"\n', 0o600)
@@ -90,12 +89,18 @@ def write_new(path: Path, text: str, mode: int) -> None:
 
     Raises:
         ConflictError: The file exists.
+        StorageError: It cannot be written.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     except FileExistsError as error:
         raise ConflictError(
             f"{path} exists already", remedy="Choose another name; keys are never overwritten"
+        ) from error
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror}", remedy="Choose a folder that you may write to"
         ) from error
     with os.fdopen(fd, "w", encoding="ascii") as file:
         file.write(text)

@@ -26,7 +26,6 @@ def new_signing_key(name: str, folder: Path) -> tuple[Path, Path]:
         ConflictError: One of the files exists.
     """
     check_name(name)
-    folder.mkdir(parents=True, exist_ok=True)
     key = Ed25519PrivateKey.generate()
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
