@@ -28,13 +28,15 @@ def recover(
         out: Output for a file; NAME.recovered.mcap beside it when not given.
         json_: Print one JSON array instead of lines.
     """
+    from syncline.log.lock import FolderLock
     from syncline.log.recovery import recover as recover_file
     from syncline.log.recovery import repair_folder
 
     if path.is_dir():
         if out is not None:
             raise UsageError("a folder is finished in place", remedy="Leave the output out")
-        reports = repair_folder(path)
+        with FolderLock(path):
+            reports = repair_folder(path)
     else:
         reports = [recover_file(path, out or path.with_suffix(".recovered.mcap"))]
     if json_:

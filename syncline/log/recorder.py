@@ -15,6 +15,7 @@ from foxglove import Context
 from syncline.errors import MessageError, StorageError, UsageError
 from syncline.log.disk import Disk
 from syncline.log.lanes import Item, Lane, LaneQueue, open_lane
+from syncline.log.lock import FolderLock
 from syncline.log.recovery import repair_folder
 from syncline.log.ring import Pin, Ring
 from syncline.log.schemas import LogMessage, payload_of, schema_name_of
@@ -29,6 +30,8 @@ _POLL_S = 0.005
 _BATCH = 256
 _JOIN_S = 60.0
 _MAX_NS = 1 << 63
+_REPAIR = 8
+"""Segments looked at for a missing end when recording starts: a kill leaves one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class Recorder:
     Raises:
         UsageError: A number that cannot work.
         StorageError: The folder cannot be made or read.
+        ConflictError: Another recorder uses the folder.
     """
 
     def __init__(
@@ -110,14 +114,18 @@ class Recorder:
         disk = disk or Disk()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if repair:
-                repair_folder(folder)
-            self._ring = Ring(folder, clock.boot_id, quota_bytes, reserve_bytes, disk)
+            self._lock = FolderLock(folder)
         except OSError as error:
-            raise StorageError(
-                f"cannot record to {folder}: {error.strerror}",
-                remedy="Choose another folder, free space or fix permissions",
-            ) from None
+            raise _cannot_record(folder, error) from None
+        try:
+            if repair:
+                repair_folder(folder, newest=_REPAIR)
+            self._ring = Ring(folder, clock.boot_id, quota_bytes, reserve_bytes, disk)
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, OSError):
+                raise _cannot_record(folder, error) from None
+            raise
         self._sync = SyncThread(lambda: self._session.live_files, self._ring.sweep)
         self._session = Session(
             self._ring, self._context, clock.boot_id, device,
@@ -234,6 +242,7 @@ class Recorder:
         self._stop.set()
         self._thread.join()
         self._sync.stop()
+        self._lock.release()
         for lane in self._lanes.values():
             lane.channel.close()
         if lost := self.stats().lost:
@@ -288,3 +297,10 @@ class Recorder:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _cannot_record(folder: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"cannot record to {folder}: {error.strerror}",
+        remedy="Choose another folder, free space or fix permissions",
+    )

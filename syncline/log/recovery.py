@@ -224,14 +224,18 @@ class _Salvage:
             )
 
 
-def repair_folder(folder: Path) -> list[RecoveryReport]:
-    """Finish the segments of a recording that a killed recorder left open.
+def repair_folder(folder: Path, *, newest: int | None = None) -> list[RecoveryReport]:
+    """Finish the segments of a recording that a killed recorder left open; hold its lock.
 
     A repaired file takes the place of the damaged one, in the ring and in the pins. What cannot be
     repaired (disk full, no log at all) is left alone and logged.
+
+    Args:
+        folder: Recording folder.
+        newest: Look at so many segments only.
     """
     reports: list[RecoveryReport] = []
-    for segment in list_segments(folder / RING):
+    for segment in list_segments(folder / RING)[-(newest or 0) :]:
         tail = segment.path / TAIL
         for path in (segment.path / TEL, segment.path / CAM):
             try:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from syncline.errors import QuotaError, StorageError
+from syncline.cli import main
+from syncline.errors import ConflictError, QuotaError, StorageError
 from syncline.log.disk import Disk
 from syncline.log.folder import PINNED, RING, TAIL, list_segments
 from syncline.log.reader import LogReader
@@ -288,3 +289,13 @@ def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError, match="cannot record to"):
         Recorder(tmp_path / "file" / "log", clock=ManualClock(), device="d")
+
+
+def test_one_recorder_per_folder(tmp_path: Path) -> None:
+    """Two recorders, or a repair under a running one, would tear the open segment."""
+    with Recorder(tmp_path, clock=ManualClock(), device="d"):
+        with pytest.raises(ConflictError, match="is being recorded to"):
+            Recorder(tmp_path, clock=ManualClock(), device="d")
+        assert main(["log", "recover", str(tmp_path)]) == ConflictError.exit_code
+    with Recorder(tmp_path, clock=ManualClock(), device="d"):
+        pass
