@@ -22,7 +22,7 @@ MARK_SLOTS = 3
 """Edges that must be missing in a row to count as a mark."""
 AROUND_SLOTS = 5
 """How much beside a mark is compared."""
-MARGIN = 2
+MARGIN = 1
 """By how many contradictions the best shift must be better than any other."""
 
 

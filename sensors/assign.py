@@ -86,7 +86,7 @@ def assign_slots(
 
 def _gap(lost: int) -> float:
     """Weight of so many frames lost in a row."""
-    return LOSS * LOSS_AGAIN ** (lost - 1) if lost > 0 else 1.0
+    return LOSS * LOSS_AGAIN ** min(lost - 1, 100) if lost > 0 else 1.0
 
 
 def _queued(time_ns: Sequence[float], period_ns: float) -> list[bool]:

@@ -21,6 +21,8 @@ I64 = NDArray[np.int64]
 MAX_PENDING = 64
 COLD_FRAMES = 30
 EARLY_NS = 1_000_000.0
+LONG_GAP_PERIODS = 30
+"""After so long a silence nothing is thought to be queued from before it."""
 RELOCK_FRAMES = 12
 """So many frames off the grid in a row, each by itself, and the grid is begun anew."""
 
@@ -72,7 +74,16 @@ class IndexTracker:
             out = self._begin()
         if len(self._pending) >= MAX_PENDING:
             out = self._resolve(None)
+        if self._placed and gap_ns > LONG_GAP_PERIODS * self.period_ns:
+            out = out + self._pass(arrival_ns)
         self._pending.append((number, arrival_ns, apart))
+        return out
+
+    def _pass(self, arrival_ns: Ns) -> list[Indexed]:
+        """After a long silence: decide what came before, and go on at the slot of now."""
+        out = self._resolve(None) if self._pending else []
+        passed = (arrival_ns + EARLY_NS - self._due(self._next)) // self.period_ns
+        self._next += max(int(passed), 0)
         return out
 
     def _settle(self) -> list[Indexed]:

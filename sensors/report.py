@@ -22,7 +22,8 @@ class TimingReport:
     Attributes:
         count: Stamps.
         span_ns: Last minus first.
-        period_ns: Typical interval: the median, refined by a line through stamps and numbers.
+        period_ns: Slope of a line through stamps and frame numbers. Long intervals count as lost
+            frames where that makes the line straighter; else they are jitter.
         jitter_ns: Standard deviation of intervals that are not drops, about the period.
         jitter_p99_ns: 99th percentile of their distance from the period.
         shortest_ns: Least interval.
@@ -92,11 +93,15 @@ def timing_report(stamps_ns: ArrayLike) -> TimingReport:
     rough = float(np.median(forward))
     counts = np.maximum(np.rint(steps / rough), 0.0)
     counts = np.where(steps > DROP_AT * rough, counts, np.where(steps > 0, 1.0, 0.0))
-    numbers = np.concatenate([[0.0], np.cumsum(counts)])
-    period, wander = _line(numbers, (stamps - stamps[0]).astype(np.float64), rough)
-    ordinary = forward[forward <= DROP_AT * rough]
+    times = (stamps - stamps[0]).astype(np.float64)
+    period, wander = _line(np.concatenate([[0.0], np.cumsum(counts)]), times)
+    every = np.where(steps > 0, 1.0, 0.0)
+    plain_period, plain_wander = _line(np.concatenate([[0.0], np.cumsum(every)]), times)
+    if plain_wander <= wander:
+        counts, period, wander = every, plain_period, plain_wander
+    ordinary = forward[forward <= DROP_AT * rough] if counts is not every else forward
     off = ordinary - period
-    late = steps > DROP_AT * rough
+    late = counts > 1
     return TimingReport(
         count=len(stamps),
         span_ns=int(stamps[-1] - stamps[0]),
@@ -113,12 +118,8 @@ def timing_report(stamps_ns: ArrayLike) -> TimingReport:
     )
 
 
-def _line(numbers: F64, times: F64, rough: float) -> tuple[float, float]:
-    """Slope of times over numbers; the median where a jittery source makes the count doubtful."""
+def _line(numbers: F64, times: F64) -> tuple[float, float]:
+    """Slope of times over frame numbers, and the standard deviation about that line."""
     centred = numbers - numbers.mean()
-    power = float(centred @ centred)
-    slope = float(centred @ (times - times.mean())) / power if power else rough
-    if not 0.98 * rough < slope < 1.02 * rough:
-        slope = rough
-    off = times - slope * numbers
-    return slope, float(np.std(off))
+    slope = float(centred @ (times - times.mean())) / max(float(centred @ centred), 1e-12)
+    return slope, float(np.std(times - slope * numbers))

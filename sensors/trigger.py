@@ -174,9 +174,10 @@ class TriggerMatcher:
     def _near(self, time_ns: int, stop: int) -> int | None:
         """Position below `stop` of the slot that a frame in time belongs to; None when late."""
         due_ns, quarter = time_ns - self._offset_ns, 0.25 * self.period_ns
-        for at in range(stop - 1, max(stop - 4, -1), -1):
-            if -EARLY_NS < due_ns - self._slots[at].time_ns < quarter:
-                return at
+        for at in range(stop - 1, -1, -1):
+            late_ns = due_ns - self._slots[at].time_ns
+            if late_ns > -EARLY_NS:
+                return at if late_ns < quarter else None
         return None
 
     def _resolve(self, right: int | None) -> list[Match]:
