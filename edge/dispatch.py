@@ -26,6 +26,7 @@ from syncline.timebase import NS_PER_S, RawClock
 MAX_ABANDONED = 8
 """Hung threads alive at once before the runner gives up and its state becomes `failed`."""
 
+_SHADOW_GRACE_NS = NS_PER_S // 4
 _log = logging.getLogger(__name__)
 
 
@@ -57,17 +58,14 @@ class Job:
 class Worker(threading.Thread):
     """Takes jobs until there are no more, or until it is given up."""
 
-    def __init__(self, dispatcher: Dispatcher, name: str, reload: str = "") -> None:
+    def __init__(self, dispatcher: Dispatcher, name: str) -> None:
         super().__init__(name=name, daemon=True)
         self._dispatcher = dispatcher
-        self._reload = reload
         self._preprocessors: dict[str, tuple[Engine, Preprocessor]] = {}
         self.abandoned = False
 
     def run(self) -> None:
         """Thread body."""
-        if self._reload:
-            self._dispatcher.serving.reload(self._reload)
         while (job := self._dispatcher.take(self)) is not None:
             self._dispatcher.execute(job)
 
@@ -128,6 +126,9 @@ class Dispatcher:
         with self._lock:
             self._accepting = False
             self._space.notify_all()
+            for lane in self._schedule.lanes.values():
+                if lane.shadow:
+                    self._note(lane, lane.queue.drain(), told)
             if drain:
                 self._space.wait_for(lambda: not self._schedule.pending, timeout_s)
             self._stopping = True
@@ -190,8 +191,10 @@ class Dispatcher:
             self._work.notify()
             return
         for job in self._jobs.values():
-            if job.lane.shadow:
+            if job.lane.shadow and not job.stop.stopped:
                 job.stop.stop()
+                if self._watchdog is not None:
+                    self._watchdog.arm(job.number, None, self._clock.raw_ns() + _SHADOW_GRACE_NS)
                 return
 
     # Workers.
@@ -369,7 +372,7 @@ class Dispatcher:
             self.serving.counters["worker-restarts"] += 1
             job.lane.busy = False
             self._space.notify_all()
-            replacement = self._replace(job.worker, job.lane.slot)
+            replacement = self._replace(job.worker)
         _log.error(
             "slot %s: the worker with frame %d of %s hangs; the frame is lost, %s",
             job.lane.slot,
@@ -379,15 +382,16 @@ class Dispatcher:
         )
         if replacement is not None:
             replacement.start()
+            self.serving.reload_in_background(job.lane.slot)
         self._tell_drops(told)
 
-    def _replace(self, worker: Worker, slot: str) -> Worker | None:
+    def _replace(self, worker: Worker) -> Worker | None:
         self._workers.remove(worker)
         self._abandoned = [w for w in self._abandoned if w.is_alive()]
         self._abandoned.append(worker)
         if len(self._abandoned) > MAX_ABANDONED:
             self.serving.failure = f"{len(self._abandoned)} workers hang"
             return None
-        replacement = Worker(self, f"{worker.name}+", reload=slot)
+        replacement = Worker(self, worker.name)
         self._workers.append(replacement)
         return replacement

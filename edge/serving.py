@@ -65,6 +65,7 @@ class Serving:
         self._tell = callbacks
         self._policy = policy
         self._swapping = threading.Lock()
+        self._reloading: set[str] = set()
 
     def load(self) -> None:
         """Load and prove every model that is not loaded yet.
@@ -139,8 +140,26 @@ class Serving:
             )
             return self._replace(state, state.previous, policy, "rolled-back")
 
-    def reload(self, slot: str) -> None:
-        """Load the same bundle anew: a hung run may have left its session broken."""
+    def reload_in_background(self, slot: str) -> None:
+        """Load the same bundle anew: a hung run may have left its session broken.
+
+        Meanwhile the slot serves on. Loading may hang too, so that no worker waits for it; while
+        it does, no second one is begun.
+        """
+        with self.lock:
+            if slot in self._reloading:
+                return
+            self._reloading.add(slot)
+        threading.Thread(target=self._reload, args=[slot], name="edge-reload", daemon=True).start()
+
+    def _reload(self, slot: str) -> None:
+        try:
+            self._load_anew(slot)
+        finally:
+            with self.lock:
+                self._reloading.discard(slot)
+
+    def _load_anew(self, slot: str) -> None:
         state = self.slots[slot]
         bundle = self.engine(state).bundle
         try:
