@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from syncline.errors import UsageError
+from syncline.log.wire import MAGIC
 
 RING, PINNED, PINS = "ring", "pinned", "pins"
 TEL, CAM, TAIL = "tel.mcap", "cam.mcap", "tel.tail"
@@ -27,8 +28,9 @@ class Segment:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Its MCAP files."""
-        return tuple(p for p in (self.path / TEL, self.path / CAM) if p.is_file())
+        """Its MCAP files; one that is just being opened or was killed then is none yet."""
+        paths = (self.path / TEL, self.path / CAM)
+        return tuple(p for p in paths if p.is_file() and p.stat().st_size >= len(MAGIC))
 
 
 def segment_name(number: int, boot_id: str) -> str:

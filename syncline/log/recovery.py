@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -237,16 +238,16 @@ def repair_folder(folder: Path, *, newest: int | None = None) -> list[RecoveryRe
     reports: list[RecoveryReport] = []
     for segment in list_segments(folder / RING)[-(newest or 0) :]:
         tail = segment.path / TAIL
-        for path in (segment.path / TEL, segment.path / CAM):
+        _drop_unopened(segment)
+        for path in segment.files:
             try:
-                if path.is_file() and _unfinished(path, tail):
+                if _unfinished(path, tail):
                     reports.append(_replace(path, folder / PINNED / segment.name / path.name))
             except (SynclineError, OSError) as error:
                 _log.warning("%s is left as it is: %s", path, error)
                 break
         else:
             tail.unlink(missing_ok=True)
-        _drop_empty(segment)
     return reports
 
 
@@ -269,9 +270,11 @@ def _replace(path: Path, pinned: Path) -> RecoveryReport:
     return replace(report, out=path)
 
 
-def _drop_empty(segment: Segment) -> None:
-    """A segment that was killed before its first byte reached a file is nothing."""
-    if all(path.stat().st_size == 0 for path in segment.path.iterdir()):
-        for path in segment.path.iterdir():
-            path.unlink()
-        segment.path.rmdir()
+def _drop_unopened(segment: Segment) -> None:
+    """Delete files that were killed before their first byte, and a segment that has no other."""
+    for name in (TEL, CAM):
+        path = segment.path / name
+        if path not in segment.files:
+            path.unlink(missing_ok=True)
+    if not segment.files:
+        shutil.rmtree(segment.path, ignore_errors=True)

@@ -299,3 +299,23 @@ def test_one_recorder_per_folder(tmp_path: Path) -> None:
         assert main(["log", "recover", str(tmp_path)]) == ConflictError.exit_code
     with Recorder(tmp_path, clock=ManualClock(), device="d"):
         pass
+
+
+def test_killed_while_a_segment_was_opened(tmp_path: Path) -> None:
+    """link-3: empty files of the moment of opening are no damage."""
+    record_drive(tmp_path, 1.0, segment_s=10)
+    whole = read_all(tmp_path)
+    for number, names in enumerate((["tel.mcap"], ["tel.mcap", "cam.mcap"], []), 2):
+        folder = tmp_path / RING / f"{number:08d}-manual"
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_bytes(b"")
+    half = tmp_path / RING / "00000005-manual"
+    half.mkdir()
+    first = list_segments(tmp_path / RING)[0]
+    (half / "tel.mcap").write_bytes((first.path / "tel.mcap").read_bytes()[:80])
+    (half / "cam.mcap").write_bytes(b"")
+    assert len(read_all(tmp_path)) == len(whole)
+    repair_folder(tmp_path)
+    assert [s.number for s in list_segments(tmp_path / RING)] == [1, 5]
+    assert read_all(tmp_path)[-1].raw_ns == whole[-1].raw_ns
