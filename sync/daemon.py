@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncline.errors import DeviceError, SynclineError
+from syncline.errors import ClockError, DeviceError, SynclineError
 from syncline.sync.conductor import Conductor, StepInput, StepOutput
-from syncline.sync.discipline import Discipline, Mode, SettableClock
+from syncline.sync.discipline import Action, Discipline, Mode, SettableClock
 from syncline.sync.floor import iso, save_floor
 from syncline.sync.jumps import Jump, JumpWatch
 from syncline.sync.learned import save_oscillator
@@ -218,12 +218,26 @@ class TimeService:
             else:
                 self.trouble.pop("chrony", None)
         action = self.discipline.decide(self._clock.raw_ns(), real_ns - utc_ns, bound_ns, state)
-        if self._settable is None:
-            return
+        if self._settable is not None:
+            self._act(self._settable, action, state)
+
+    def _act(self, clock: SettableClock, action: Action, state: TimeState) -> None:
+        """Carry an action out.
+
+        Raises:
+            ClockError: The clock was left alone although it is wrong, or the kernel refused.
+            PermissionDeniedError: No CAP_SYS_TIME.
+        """
         if action.step_ns:
-            self._settable.step(action.step_ns)
-        if action.frequency_ppm is not None:
-            self._settable.set_frequency(action.frequency_ppm)
+            try:
+                clock.step(action.step_ns)
+            except SynclineError:
+                self.discipline.steps -= 1
+                raise
+        elif action.frequency_ppm is not None:
+            clock.set_frequency(action.frequency_ppm)
+        elif state is TimeState.SYNCED:
+            raise ClockError(f"the system clock is left alone: {action.reason}")
 
     def save(self) -> None:
         """Store the time and the oscillator, while we are sure of them.
