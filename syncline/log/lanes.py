@@ -15,6 +15,7 @@ from syncline.log.schemas import LogMessage, schema_name_of, schema_of
 from syncline.topics import DropPolicy, LogFile, Topic, topic_of
 
 _BLOCK_S = 0.2
+_LOSSLESS_S = 60.0
 _BLOCK_STEP_S = 0.001
 
 
@@ -77,9 +78,11 @@ class LaneQueue:
 
     Args:
         max_bytes: Bytes of payload that may wait.
+        lossless: Wait up to a minute for room, whatever the topic's policy.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, *, lossless: bool = False) -> None:
+        self._lossless = lossless
         self._lock = threading.Lock()
         self._order: deque[Lane] = deque()
         self._max_bytes = max_bytes
@@ -90,7 +93,8 @@ class LaneQueue:
 
     def put(self, item: Item) -> bool:
         """Queue a message by the drop policy of its topic; False when one was dropped."""
-        lane, policy = item.lane, item.lane.topic.drop
+        lane = item.lane
+        policy = DropPolicy.BLOCK if self._lossless else lane.topic.drop
         with self._lock:
             if self._room(lane, len(item.payload)):
                 self._append(item)
@@ -118,7 +122,8 @@ class LaneQueue:
 
     def _wait(self, item: Item) -> bool:
         """Wait a little for room; a lane that stays full is not waited for again."""
-        for _ in range(int(_BLOCK_S / _BLOCK_STEP_S)):
+        limit_s = _LOSSLESS_S if self._lossless else _BLOCK_S
+        for _ in range(int(limit_s / _BLOCK_STEP_S)):
             time.sleep(_BLOCK_STEP_S)
             with self._lock:
                 if self._room(item.lane, len(item.payload)):

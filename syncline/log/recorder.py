@@ -75,6 +75,8 @@ class Recorder:
         reserve_bytes: Bytes of the file system that are left free.
         queue_bytes: Bytes of messages that may wait for the writer.
         repair: Recover segments that a killed recorder left open, before the first message.
+        lossless: Make `write` wait for room instead of dropping: for replays and conversions that
+            run faster than the disk, never for a vehicle.
         disk: File operations; a test may pass a failing one.
 
     Raises:
@@ -94,6 +96,7 @@ class Recorder:
         reserve_bytes: int = 64 << 20,
         queue_bytes: int = 128 << 20,
         repair: bool = True,
+        lossless: bool = False,
         disk: Disk | None = None,
     ) -> None:
         if segment_s <= 0 or quota_bytes <= 0 or queue_bytes <= 0 or not device:
@@ -106,7 +109,7 @@ class Recorder:
         self._context = Context()
         self._lanes: dict[str, Lane] = {}
         self._lanes_lock = threading.Lock()
-        self._queue = LaneQueue(queue_bytes)
+        self._queue = LaneQueue(queue_bytes, lossless=lossless)
         self._flush_wanted: list[threading.Event] = []
         self._stop = threading.Event()
         self._closed = False

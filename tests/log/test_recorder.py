@@ -271,3 +271,12 @@ def test_metadata_tells_what_was_dropped(tmp_path: Path) -> None:
     (segment,) = list_segments(tmp_path / RING)
     index = LogFile.open(segment.path / "tel.mcap", Limits()).index
     assert index.meta("syncline.end")["dropped./gnss/g"] == "10"
+
+
+def test_lossless_recorder_waits(tmp_path: Path) -> None:
+    """A replay at full speed records every picture, though the queue holds 30."""
+    with Recorder(tmp_path, clock=ManualClock(1), device="replay", lossless=True) as recorder:
+        for i in range(400):
+            picture = image_message(i, "c", bytes(50_000), "jpeg")
+            assert recorder.write("/camera/c/image", picture, i)
+    assert [r.raw_ns for r in read_all(tmp_path)] == list(range(400))
