@@ -6,7 +6,9 @@ import errno
 import itertools
 import random
 import shutil
+import sqlite3
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -209,6 +211,30 @@ def test_a_full_disk_stops_the_acks_and_the_device_keeps_its_records(rig: Rig) -
     found = [r.raw_ns for r in collector.catalog.records("car", boot, STREAM)]
     assert found == list(range(200))
     assert uplink.stats().problem == ""
+
+
+def test_link_43_a_database_that_refuses(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """link-43 with SQLite (locked by somebody else): no acks, no loss, recovers unaided."""
+    monkeypatch.setattr("syncline.cloud.truth.BUSY_MS", 200)
+    collector = rig.start()
+    spool, _ = rig.device()
+    for i in range(50):
+        spool.put(LinkClass.RESULTS, STREAM, i, PAYLOAD)
+    wait(lambda: spool.stats().backlog == 0, 10)
+    other = sqlite3.connect(rig.folder / "data" / "catalog.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for i in range(50, 100):
+        spool.put(LinkClass.RESULTS, STREAM, i, PAYLOAD)
+    wait(lambda: collector.health().state == "red", 10)
+    time.sleep(1)
+    assert spool.stats().backlog == 50
+    other.execute("ROLLBACK")
+    other.close()
+    wait(lambda: spool.stats().backlog == 0, 20)
+    assert collector.health().state == "green"
+    (boot,) = collector.catalog.boots("car")
+    found = [r.raw_ns for r in collector.catalog.records("car", boot, STREAM)]
+    assert found == list(range(100))
 
 
 def test_two_writers_of_the_same_records_keep_each_once(tmp_path: Path) -> None:
