@@ -38,6 +38,11 @@ _COMMANDS: dict[tuple[str, str], tuple[str, str]] = {
     ("model", "rollback"): ("syncline.cli.model_registry:rollback", "Move a channel back."),
     ("model", "channel"): ("syncline.cli.model_registry:channel", "Show a channel's history."),
     ("", "demo"): ("syncline.cli.demo:demo", "A synthetic drive through the whole system."),
+    ("log", "view"): ("syncline.cli.log_view:view", "Draw the timing of a drive."),
+    ("sensors", "calibrate"): (
+        "syncline.cli.sensors_calibrate:calibrate",
+        "Camera-IMU time offset from a drive.",
+    ),
     ("", "run"): ("syncline.cli.run:run", "Run the edge daemon."),
     ("", "replay"): ("syncline.cli.replay:replay", "Run a model over a recording."),
     ("log", "info"): ("syncline.cli.log_info:info", "Show what a recording holds."),
