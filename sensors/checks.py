@@ -47,11 +47,15 @@ def soe_offset_ns(event: FrameEvent, mode: SensorMode, exposure_ns: Ns, trigger_
 
 def span_of(exposures: Sequence[Exposure]) -> Ns:
     """First start to last end of a frame's exposures, nanoseconds."""
+    if len(exposures) == 1:
+        return exposures[0].offset_ns + exposures[0].duration_ns
     return max((e.offset_ns + e.duration_ns for e in exposures), default=0)
 
 
 def reference_of(exposures: Sequence[Exposure]) -> Exposure:
     """The exposure that a frame's time is that of: the longest, the first of equals."""
+    if len(exposures) == 1:
+        return exposures[0]
     return max(exposures, key=lambda e: e.duration_ns)
 
 

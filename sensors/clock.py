@@ -229,7 +229,11 @@ class BlockMinKalman:
         late_ns = (z_ns - self._z0) - self._guard.delay_ns - self._est.at(t_s)
         if self._cold:
             self._lower(t_s, late_ns)
-        elif late_ns < -self._early_gate(t_s) and self._early_frame(device_ns, z_ns, t_s):
+        elif (
+            late_ns < -self.early_ns
+            and late_ns < -self._early_gate(t_s)
+            and self._early_frame(device_ns, z_ns, t_s)
+        ):
             return self._state(t_s, Quality.STEPPED)
         else:
             self._early.clear()
@@ -354,5 +358,7 @@ class BlockMinKalman:
         est = self._est
         offset_ns = self._z0 + round(est.at(t_s))
         sigma_ns = COLD_SIGMA_NS if self._cold else math.sqrt(est.variance_at(t_s))
-        flags = quality | self._flags(t_s - est.t_s)
+        flags = self._flags(t_s - est.t_s)
+        if quality is not Quality.OK:
+            flags |= quality
         return ClockState(offset_ns, sigma_ns, self._bias(), flags)

@@ -41,7 +41,7 @@ KEPT_FRAMES = 128
 STALE_PERIODS = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Counters:
     """What a timer has seen so far."""
 
@@ -104,6 +104,7 @@ class FrameTimer:
         self.anchor = anchor
         self.exposures = ExposureBook(mode.control_delay)
         self.counters = Counters()
+        self._readout_ns = mode.readout_time()
         self._path_ns = path.total_ns() if path is not None else 0
         self._mapper = mapper if mapper is not None else BlockMinKalman(tolerance_ns=dma_ns)
         self._dma_ns = dma_ns
@@ -130,7 +131,7 @@ class FrameTimer:
         """
         self._check(frame)
         if self._is_repeat(frame):
-            self.counters = replace(self.counters, duplicates=self.counters.duplicates + 1)
+            self.counters.duplicates += 1
             return self._rejected(frame)
         exposures = frame.exposures or self.exposures.of(frame.sequence)
         check_exposures(exposures, self._period_ns, self.anchor is not Anchor.TRIGGER)
@@ -157,7 +158,7 @@ class FrameTimer:
         """Times that became better since the last call, in order, each a revision higher."""
         out = [self._improved[index] for index in sorted(self._improved)]
         self._improved.clear()
-        self.counters = replace(self.counters, revised=self.counters.revised + len(out))
+        self.counters.revised += len(out)
         return out
 
     def _check(self, frame: RawFrame) -> None:
@@ -193,13 +194,15 @@ class FrameTimer:
                 self._mapper.reset("the device's counter restarted")
         elif self._device_ns is not None and device_ns is not None and device_ns < self._device_ns:
             quality |= Quality.WRAPPED
-        quality |= self._staleness(arrival_ns)
+        if self._is_stale(arrival_ns):
+            self.counters.stale += 1
+            quality |= Quality.STALE
         step = self._index_step(frame, device_ns, arrival_ns)
         if frame.sequence is None and self._index >= 0:
             quality |= Quality.INFERRED_INDEX
         self._index += step
-        dropped = self.counters.dropped + step - 1
-        self.counters = replace(self.counters, frames=self.counters.frames + 1, dropped=dropped)
+        self.counters.frames += 1
+        self.counters.dropped += step - 1
         self._sequence = frame.sequence
         self._arrival_ns = arrival_ns
         if device_ns is None:
@@ -207,14 +210,11 @@ class FrameTimer:
         self._device_ns = device_ns
         return quality
 
-    def _staleness(self, arrival_ns: Ns) -> Quality:
-        """STALE after more than three periods without a frame."""
+    def _is_stale(self, arrival_ns: Ns) -> bool:
+        """More than three periods without a frame."""
         if self._arrival_ns is None or not self._period_ns:
-            return Quality.OK
-        if arrival_ns - self._arrival_ns <= STALE_PERIODS * self._period_ns:
-            return Quality.OK
-        self.counters = replace(self.counters, stale=self.counters.stale + 1)
-        return Quality.STALE
+            return False
+        return arrival_ns - self._arrival_ns > STALE_PERIODS * self._period_ns
 
     def _index_step(self, frame: RawFrame, device_ns: Ns | None, arrival_ns: Ns) -> int:
         """Frames since the last one: by sequence, else by device time, else by arrival."""
@@ -237,19 +237,20 @@ class FrameTimer:
         device_ns = self._device_ns or 0
         on_host = driver is not None and driver.clock is self._mapper.clock
         if driver is not None and on_host and driver.event is not FrameEvent.ARRIVAL:
-            kept = _Kept(frame, self._none(frame), device_ns, driver.t_ns, driver.t_ns)
-            kept.time = self._from_driver(frame, driver, exposures, quality)
-            return kept
+            time = self._from_driver(frame, driver, exposures, quality)
+            return _Kept(frame, time, device_ns, driver.t_ns, driver.t_ns)
         host_ns = frame.arrival.t_ns - self._dma_ns - self._after_event(exposures)
         waits = self._late_metadata and not exposures
-        if self._mapper.started and (waits or Quality.WRAPPED in quality):
+        odd = quality is not Quality.OK and Quality.WRAPPED in quality
+        if self._mapper.started and (waits or odd):
             state = self._peek(device_ns)
         else:
             state = self._mapper.update(device_ns, host_ns)
         event_ns = device_ns + state.offset_ns
-        kept = _Kept(frame, self._none(frame), device_ns, event_ns, host_ns, waits)
-        kept.time = self._from_event(kept, exposures, state, quality)
-        return kept
+        if state.quality is not Quality.OK:
+            quality |= state.quality
+        time = self._build(frame, event_ns, exposures, state.sigma_ns, state.bias_ns, quality)
+        return _Kept(frame, time, device_ns, event_ns, host_ns, waits)
 
     def _expect_late(self) -> None:
         """Metadata comes after its frames: the mapper of a triggered camera waits for it."""
@@ -267,19 +268,10 @@ class FrameTimer:
 
     def _after_event(self, exposures: tuple[Exposure, ...]) -> Ns:
         """From the periodic event to the end of readout."""
-        readout_ns = self.mode.readout_time()
         if self.anchor is not Anchor.TRIGGER:
-            return readout_ns
+            return self._readout_ns
         span_ns = span_of(exposures) if exposures else sum(self._range) // 2
-        return self._path_ns + span_ns + readout_ns
-
-    def _from_event(
-        self, kept: _Kept, exposures: tuple[Exposure, ...], state: ClockState, quality: Quality
-    ) -> FrameTime:
-        return self._build(
-            kept.frame, kept.event_ns, exposures, state.sigma_ns, state.bias_ns,
-            quality | state.quality,
-        )  # fmt: skip
+        return self._path_ns + span_ns + self._readout_ns
 
     def _from_driver(
         self, frame: RawFrame, driver: Stamp, exposures: tuple[Exposure, ...], quality: Quality
@@ -327,7 +319,7 @@ class FrameTimer:
             index=self._index,
             soe_ns=soe_ns,
             mid_ns=soe_ns + longest.offset_ns + longest.duration_ns // 2,
-            eof_ns=soe_ns + span_ns + self.mode.readout_time(),
+            eof_ns=soe_ns + span_ns + self._readout_ns,
             sigma_ns=math.sqrt(variance),
             clock=self._mapper.clock,
             anchor=self.anchor,
@@ -377,7 +369,10 @@ class FrameTimer:
             time = self._from_driver(kept.frame, driver, exposures, quality)
         else:
             state = self._late_state(kept, exposures)
-            time = self._from_event(kept, exposures, state, quality)
+            time = self._build(
+                kept.frame, kept.event_ns, exposures, state.sigma_ns, state.bias_ns,
+                quality | state.quality,
+            )  # fmt: skip
         kept.time = replace(time, index=old.index, revision=old.revision + 1)
         self._improved[old.index] = kept.time
 
