@@ -18,6 +18,7 @@ from syncline.log.folder import log_groups
 from syncline.log.index import ChunkRef, FileIndex
 from syncline.log.mapped import MappedFile
 from syncline.log.mapping import mapping_from_message, mapping_from_text
+from syncline.log.pick import pick_groups
 from syncline.log.records import ChannelInfo, Record
 from syncline.log.scan import read_index
 from syncline.log.wire import REMEDY, Limits
@@ -25,6 +26,8 @@ from syncline.timebase import Timebase
 
 MIN_NS, MAX_NS = 0, 1 << 64
 _RECORD_BYTES = 200
+_FEW = 8
+"""So many segments are simply all opened."""
 
 
 @dataclass(eq=False)
@@ -110,17 +113,29 @@ class LogReader:
         self._from = MIN_NS if from_raw_ns is None else max(from_raw_ns, MIN_NS)
         self._to = MAX_NS if to_raw_ns is None else to_raw_ns
         self._limits = limits or Limits()
-        self._groups = log_groups(path)
+        self._all = log_groups(path)
+        self._groups = self._pick()
         self._decoder = Decoder()
         self._first: list[LogFile] | None = self._open(0)
+
+    def _pick(self) -> list[tuple[Path, ...]]:
+        if len(self._all) <= _FEW or (self._from == MIN_NS and self._to == MAX_NS):
+            return self._all
+        return pick_groups(self._all, self._start_of, self._from, self._to) or self._all[:1]
+
+    def _start_of(self, group: tuple[Path, ...]) -> int | None:
+        logs = [LogFile.open(path, self._limits) for path in group]
+        starts = [c.start_ns for log in logs for c in log.index.chunks if c.size]
+        return min(starts, default=None)
 
     def _open(self, number: int) -> list[LogFile]:
         return [LogFile.open(path, self._limits) for path in self._groups[number]]
 
     def files(self) -> Iterator[LogFile]:
-        """Each file in turn, one group open at a time."""
-        for number in range(len(self._groups)):
-            yield from (self._first if number == 0 and self._first else self._open(number))
+        """Each file of the recording in turn, one segment open at a time."""
+        for group in self._all:
+            for path in group:
+                yield LogFile.open(path, self._limits)
 
     def __iter__(self) -> Iterator[Record]:
         """Records in order of boot, then raw_ns; can be started again.

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import zstandard
@@ -292,3 +292,27 @@ def test_copied_chunks_keep_their_bytes(tmp_path: Path) -> None:
         assert writer.finish() == 1
     assert body in path.read_bytes()
     assert [bytes(r.data) for r in read_all(path)] == [b"z"]
+
+
+def test_seek_opens_few_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """link-15: a span of a long recording is found by halving; same result as a full scan."""
+    record_drive(tmp_path, 12.0, segment_s=0.25, clock=ManualClock(START_NS, "first"))
+    record_drive(tmp_path, 6.0, segment_s=0.25, clock=ManualClock(START_NS, "second"))
+    everything = read_all(tmp_path)
+    opened: list[Path] = []
+    really = LogFile.open.__func__  # type: ignore[attr-defined]
+
+    def counting(cls: type[LogFile], path: Path, limits: Limits) -> LogFile:
+        opened.append(path)
+        return cast("LogFile", really(cls, path, limits))
+
+    monkeypatch.setattr(LogFile, "open", classmethod(counting))
+    total = len(list(tmp_path.glob("ring/*/*.mcap")))
+    for start_s, end_s in ((0, 0.5), (3.0, 3.1), (5.9, 6.5), (11.9, 99), (50, 60)):
+        opened.clear()
+        start, end = (START_NS + round(s * SECOND_NS) for s in (start_s, end_s))
+        got = [(r.boot_id, *r[:4]) for r in read_all(tmp_path, from_raw_ns=start, to_raw_ns=end)]
+        want = [(r.boot_id, *r[:4]) for r in everything if start <= r.raw_ns < end]
+        assert got == want
+        assert len(opened) < total * 0.8
+    assert len(set(opened)) < total / 3
