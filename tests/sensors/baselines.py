@@ -13,11 +13,14 @@ F64 = NDArray[np.float64]
 
 
 def cuckoo_kalman(device_ns: I64, host_ns: I64) -> F64:
-    """Offset (ns) of each frame: sigma_offset 2 ms, sigma_skew 2e-6, cool-down 0.5 s."""
+    """Offset (ns) of each frame: sigma_offset 2 ms, sigma_skew 2e-6, cool-down 0.5 s.
+
+    A measurement further than one Mahalanobis unit is left out, as the original does.
+    """
     z = (host_ns - device_ns - (host_ns[0] - device_ns[0])).astype(float) * 1e-9
     t = (device_ns - device_ns[0]).astype(float) * 1e-9
     x = np.array([z[0], 0.0])
-    p = np.diag([2e-3**2, 2e-3**2])
+    p = np.diag([2e-3**2, 1e-3**2])
     last = t[0]
     out = np.empty(len(t))
     for i in range(len(t)):
@@ -26,9 +29,11 @@ def cuckoo_kalman(device_ns: I64, host_ns: I64) -> F64:
             f = np.array([[1.0, dt], [0.0, 1.0]])
             x = f @ x
             p = f @ p @ f.T + dt * np.diag([0.0, 2e-6**2])
-            k = p[:, 0] / (p[0, 0] + 2e-3**2)
-            x = x + k * (z[i] - x[0])
-            p = p - np.outer(k, p[0])
+            spread = p[0, 0] + 2e-3**2
+            if abs(z[i] - x[0]) <= np.sqrt(spread):
+                k = p[:, 0] / spread
+                x = x + k * (z[i] - x[0])
+                p = p - np.outer(k, p[0])
             last = t[i]
             dt = 0.0
         out[i] = x[0] + x[1] * dt
