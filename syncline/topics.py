@@ -71,7 +71,9 @@ TIMING = Topic("/camera/{}/timing", "syncline.FrameTiming", 30, 300, _BLOCK, _R,
 DETECTIONS = Topic("/camera/{}/detections", "syncline.Detections", 30, 300, _BLOCK, _R, _T)
 SHADOW = Topic("/camera/{}/shadow", "syncline.Detections", 30, 300, _OLD, _M, _T)
 SEGMENTATION = Topic("/camera/{}/segmentation", "syncline.Segmentation", 30, 100, _OLD, _M, _T)
-CLASSIFICATION = Topic("/camera/{}/classification", "syncline.Classification", 30, 300, _OLD, _R, _T)
+CLASSIFICATION = Topic(
+    "/camera/{}/classification", "syncline.Classification", 30, 300, _OLD, _R, _T
+)
 ANNOTATIONS = Topic("/camera/{}/annotations", "foxglove.ImageAnnotations", 30, 100, _OLD, None, _C)
 DROPS = Topic("/drops", "syncline.Drop", 1, 1000, _BLOCK, _E, _T)
 MAPPING = Topic("/time/mapping", "syncline.MappingSegment", 1, 1000, _BLOCK, _E, _T)
