@@ -60,7 +60,7 @@ def open_frames(path: Path, limit: int, *, phase: float = 0.0) -> FrameSource:
     """Pick up to `limit` frames of a source, spread evenly.
 
     Args:
-        path: Folder of pictures (sub-folders are slices), video file, or MCAP log.
+        path: Folder of pictures (sub-folders are slices), video file, MCAP log or log folder.
         limit: How many at most.
         phase: 0 takes the first frame of each of the `limit` parts of the source, 0.5 the middle
             one: two passes with different phases share no frame of a long source.
@@ -68,11 +68,11 @@ def open_frames(path: Path, limit: int, *, phase: float = 0.0) -> FrameSource:
     Raises:
         MediaError: Nothing there, or nothing that can be read.
     """
-    if path.is_dir():
+    if path.is_dir() and not any(path.rglob("*.mcap")):
         return _folder(path, limit, phase)
     if path.suffix.lower() in VIDEOS:
         return _video(path, limit, phase)
-    if path.suffix.lower() in LOGS:
+    if path.is_dir() or (path.suffix.lower() in LOGS and path.is_file()):
         return _log(path, limit, phase)
     raise MediaError(
         f"{path} is neither a folder of pictures, a video nor a log",
@@ -156,7 +156,8 @@ def _log(path: Path, limit: int, phase: float) -> FrameSource:
 
 
 def _image_records(path: Path) -> Iterator[Record]:
-    return (record for record in LogReader(path) if record.schema == IMAGE_SCHEMA)
+    with LogReader(path) as reader:
+        yield from (record for record in reader if record.schema == IMAGE_SCHEMA)
 
 
 def _log_frames(path: Path, chosen: Sequence[int]) -> Iterator[Frame]:

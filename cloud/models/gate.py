@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from syncline.cloud.models.agreement import IGNORE, Agreement, Kind
 from syncline.cloud.models.frames import Frame, FrameSource
-from syncline.cloud.models.probe import Probe
+from syncline.cloud.models.probe import Probe, feeds
 from syncline.cloud.models.speed import Timing, compare_models
 from syncline.cloud.models.targets import Target, has_vnni, measurable_here
 from syncline.edge.model.manifest import Manifest
@@ -136,7 +136,7 @@ def run_gate(
     notes: list[str] = []
     times: dict[str, Timing] = {}
     if measurable_here(target):
-        times = compare_models({"fp32": fp32.model, "int8": int8.model}, cpu_ns, runs=runs)
+        times = measure_builds({"fp32": fp32, "int8": int8}, frames, cpu_ns, runs)
         reasons += _judge_speed(times, target, limits)
         notes += _machine_notes(target)
     elif limits.unmeasured_speed:
@@ -149,6 +149,16 @@ def run_gate(
     return GateReport(
         found.metrics(), times.get("fp32"), times.get("int8"), tuple(reasons), tuple(notes)
     )
+
+
+def measure_builds(
+    builds: Mapping[str, Build], frames: FrameSource, cpu_ns: Callable[[], int], runs: int
+) -> dict[str, Timing]:
+    """Time builds in turns on the first of the frames."""
+    first = next(iter(frames.read()))
+    inputs = {name: next(feeds(b.manifest.input, [first])) for name, b in builds.items()}
+    models = {name: b.model for name, b in builds.items()}
+    return compare_models(models, cpu_ns, feeds=inputs, runs=runs)
 
 
 def compare_results(

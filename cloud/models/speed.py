@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import onnx
 
 from syncline.cloud.models.graph import serialise
-from syncline.cloud.models.runtime import GraphSession, random_feeds
+from syncline.cloud.models.runtime import Array, GraphSession, random_feeds
 from syncline.timebase import NS_PER_S
 
 MIN_RUNS = 5
@@ -74,16 +74,26 @@ def compare_models(
     models: Mapping[str, onnx.ModelProto],
     cpu_ns: Callable[[], int],
     *,
+    feeds: Mapping[str, Mapping[str, Array]] | None = None,
     runs: int = 15,
     budget_s: float = 60.0,
 ) -> dict[str, Timing]:
-    """`measure` for graphs, each fed with random input of its own kind."""
+    """`measure` for graphs.
+
+    Args:
+        models: By name.
+        cpu_ns: CPU time of this thread, nanoseconds.
+        feeds: Inputs by the models' names; None = random input of each one's kind. Where boxes are
+            suppressed in the graph the content matters, so real frames are better.
+        runs: See `measure`.
+        budget_s: See `measure`.
+    """
     jobs: dict[str, Callable[[], object]] = {}
     for name, model in models.items():
-        jobs[name] = _job(GraphSession(serialise(model)))
+        session = GraphSession(serialise(model))
+        jobs[name] = _job(session, feeds[name] if feeds is not None else random_feeds(session))
     return measure(jobs, cpu_ns, runs=runs, budget_s=budget_s)
 
 
-def _job(session: GraphSession) -> Callable[[], object]:
-    feeds = random_feeds(session)
-    return lambda: session.run(feeds)
+def _job(session: GraphSession, feed: Mapping[str, Array]) -> Callable[[], object]:
+    return lambda: session.run(feed)

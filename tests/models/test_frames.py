@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from syncline.cloud.models.frames import open_frames, spread
 from syncline.cloud.models.gate import slices_of
+from syncline.cloud.models.probe import synthetic_frame
 from syncline.errors import MediaError
+from syncline.log.recorder import Recorder
+from syncline.log.schemas import image_message
+from syncline.timebase import ManualClock
 
 
 @given(st.integers(1, 500), st.integers(1, 100), st.floats(0, 0.99))
@@ -43,6 +49,27 @@ def test_video(shared_data: Path) -> None:
     frames = list(source.read())
     assert [f.name for f in frames] == ["000000", "000044", "000088", "000132", "000176"]
     assert frames[0].bgr.shape == (540, 960, 3)
+
+
+def test_recorded_log(tmp_path: Path) -> None:
+    """Pictures of a log that syncline recorded; the topic is the slice."""
+    clock = ManualClock(1_000_000_000)
+    images = [synthetic_frame(64, 48, seed=i) for i in range(6)]
+    with Recorder(tmp_path / "log", clock=clock, device="car-1", segment_s=60.0) as recorder:
+        for image in images:
+            now = clock.raw_ns()
+            data = cv2.imencode(".png", image)[1].tobytes()
+            assert recorder.write(
+                "/camera/front/image", image_message(now, "front", data, "png"), now
+            )
+            clock.advance(100_000_000)
+    source = open_frames(tmp_path / "log", 3)
+    frames = list(source.read())
+    assert source.count == len(frames) == 3
+    assert {f.group for f in frames} == {"/camera/front/image"}
+    np.testing.assert_array_equal(frames[1].bgr, images[2])
+    files = list((tmp_path / "log").rglob("*.mcap"))
+    assert sum(open_frames(file, 100).count for file in files if b"png" in file.read_bytes()) == 6
 
 
 def test_nothing_there(tmp_path: Path) -> None:
