@@ -152,12 +152,14 @@ class TimeEstimator:
         return utc_ns, min(self._statistical(line, t), hard), hard
 
     def _statistical(self, line: Line, t: float) -> float:
-        """Statistical bound at `t`, s: noise, wander and what temperature may have done since."""
+        """Statistical bound at `t`, s: noise, wander, temperature, a rate learnt from few rows."""
         s = self.settings
         age = max(t - line.t, 0.0)
         ramp = min(age, s.thermal_s)
         thermal = s.thermal_rate * ramp * (age - 0.5 * ramp)
-        noise = s.coverage_z * math.sqrt(line.var(t) + thermal * thermal)
+        fresh = self.core.optimism() ** 2 - 1.0
+        spread = line.var(t) + thermal * thermal + fresh * line.yy * age * age
+        noise = s.coverage_z * math.sqrt(spread)
         return noise + s.stat_floor_ns * 1e-9
 
     def sources(self) -> list[SourceStatus]:

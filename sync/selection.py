@@ -89,8 +89,13 @@ class Selection:
         """Rate error that the hard bound allows for."""
         s = self.settings
         limit = s.proof_drift_ppb if proof else s.drift_limit_ppb
-        sigma = 5.0 * math.sqrt(line.yy)
+        sigma = 5.0 * math.sqrt(line.yy) * self.optimism(2.0)
         return limit * 1e-9 + (sigma if self.young() else min(sigma, 1e-5))
+
+    def optimism(self, weight: float = 1.0) -> float:
+        """Factor by which a rate learnt from few rows is surer than it should be."""
+        rows = len(self.window.rows) + self.window.absorbed + 1
+        return 1.0 + weight * self.settings.fresh_rows / rows
 
     def sigma(self, m: Measurement) -> float:
         """Stamp noise of a measurement, s."""
@@ -116,7 +121,8 @@ class Selection:
         line = self.line()
         watch.offset_s = offset - line.at(t) if line else 0.0
         finding = self._judge(watch, edges, line)
-        if watch.verdict == Verdict.DRAGGING and finding.excess <= 0.0 and not watch.redeemed():
+        caught = watch.verdict in (Verdict.DRAGGING, Verdict.FALSETICKER)
+        if caught and finding.excess <= 0.0 and not watch.redeemed():
             return
         if finding.excess > 0.0 and finding.shorter:
             watch.epoch += 1

@@ -38,6 +38,7 @@ class EstimatorSettings:
         gnss_trust_ns: Hard bound of a GNSS sample: the drag that may pass before it is found.
         coverage_z: Sigmas of the statistical bound.
         stat_floor_ns: Least statistical bound.
+        fresh_rows: Rows below which the rate's sigma is taken for optimistic.
         gate_sigma: Sigmas beyond which a measurement contradicts the own clock.
         gate_share: Share of the round trip that is forgiven besides.
         gate_floor_s: Seconds that are forgiven besides.
@@ -83,6 +84,7 @@ class EstimatorSettings:
     gnss_trust_ns: float = 20_000.0
     coverage_z: float = 3.29
     stat_floor_ns: float = 200.0
+    fresh_rows: float = 60.0
     gate_sigma: float = 6.0
     gate_share: float = 0.1
     gate_floor_s: float = 10e-6

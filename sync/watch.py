@@ -9,9 +9,6 @@ from syncline.sync.events import Verdict
 from syncline.sync.measurement import Measurement
 from syncline.sync.track import Track
 
-REDEEM_COUNT = 8
-"""Fitting replies in a row after which a source that dragged is heard again."""
-
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -79,9 +76,9 @@ class Watch:
         return max(5.0 if self.track is not None else 80.0, 4.0 * self.interval_s)
 
     def redeemed(self) -> bool:
-        """Count a fitting reply of a source that dragged; true when it fits again for long."""
+        """Count a fitting reply of a source that was caught; true when it fits again for long."""
         self.fits += 1
-        return self.fits >= REDEEM_COUNT
+        return self.fits >= (8 if self.verdict == Verdict.DRAGGING else 3)
 
     def heard(self, t: float) -> None:
         """Note a measurement's time."""

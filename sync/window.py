@@ -132,6 +132,8 @@ class Window:
             state.round_trip_s = round_trip
             if self.absorbed == 0:
                 self._refresh_prior()
+        if not self._in_reach(t):
+            return
         var = sigma * sigma
         self.rows.append(t, k, [(upper, 1.0, var), (lower, -1.0, var)])
         self._trim()
@@ -139,8 +141,19 @@ class Window:
     def add_normal(self, name: str, t: float, offset: float, sigma: float) -> None:
         """One normal row (a GNSS block), s."""
         k = self._line(name, t, offset, 3.0 * sigma, normal=True)
+        if not self._in_reach(t):
+            return
         self.rows.append(t, k, [(offset, 0.0, sigma * sigma)])
         self._trim()
+
+    def _in_reach(self, t: float) -> bool:
+        """False for a late row from before the prior; before anything is absorbed the prior yields."""
+        if t >= self.prior.t:
+            return True
+        if self.absorbed == 0:
+            self.prior = replace(self.prior, t=t)
+            return True
+        return False
 
     def _line(self, name: str, t: float, offset: float, round_trip: float, *, normal: bool) -> int:
         if len(self.rows) == 0 and self.absorbed == 0:
@@ -249,9 +262,11 @@ class Window:
     def solve(self, sweeps: int | None = None) -> Line:
         """Solve the window and return the oscillator's line at its newest row."""
         self.solves += 1
+        young = self.absorbed == 0 and len(self.rows) < 100
+        sweeps = sweeps or self.settings.sweeps + young
         for _ in range(4):
             used = self.wander
-            post = self._run(used, self.rows, sweeps or self.settings.sweeps)
+            post = self._run(used, self.rows, sweeps)
             self._adapt_wander(post)
             if self.wander < 1.5 * used:
                 break
