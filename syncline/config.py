@@ -27,8 +27,8 @@ def load(path: Path, kind: type[T]) -> T:
     """Read a TOML file as `kind`.
 
     Raises:
-        ConfigError: The file is absent, too large, not TOML, or a key is wrong; the message holds the
-            path of the key.
+        ConfigError: The file is absent, too large, not TOML, or a key is wrong; the message holds
+            the path of the key.
     """
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:

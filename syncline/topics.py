@@ -1,6 +1,7 @@
 """The one table of topics: message, rate, queue, drop policy, link class, file.
 
-Everything that is recorded or sent goes through a topic of this table. `docs/log-format.md` lists it.
+Everything that is recorded or sent goes through a topic of this table; docs/log-format.md lists
+it.
 """
 
 from __future__ import annotations

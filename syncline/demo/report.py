@@ -85,7 +85,8 @@ def report_lines(result: DemoResult, out: Path) -> list[str]:
         "What time was it?   (satellites lost in a tunnel, then a receiver that is off by 1 s)",
         f"  UTC is wrong by {u['p50']} us (median), {u['max']} us (worst)",
         f"  inside the hard bound {u['inside_hard_bound'] * 100:.1f} % of the time",
-        f"  {u['without_satellites_s']} s without satellites: wrong by {u['without_satellites_max']} us",
+        f"  {u['without_satellites_s']} s without satellites:"
+        f" wrong by {u['without_satellites_max']} us at most",
         f"  {u['receiver_off_by_1_s_for_s']} s of lies: wrong by {u['receiver_off_max']} us",
         *(f"  {line}" for line in result.run.notices[:12]),
         "",

@@ -38,10 +38,8 @@ def yolox(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Bundle
 
     out = tmp_path_factory.mktemp("yolox") / "bundle"
     models = shared_data / "models"
-    code = main(
-        ["model", "import", str(models / "yolox_nano.onnx"), "--preset", "yolox"]
-        + ["--labels", str(models / "coco.names"), "--out", str(out)]
-    )
+    arguments = ["model", "import", str(models / "yolox_nano.onnx"), "--preset", "yolox"]
+    code = main([*arguments, "--labels", str(models / "coco.names"), "--out", str(out)])
     assert code == 0
     return Bundle.open(out, trusted_keys=None)
 
@@ -123,7 +121,8 @@ def test_record_encode_and_send_cost_at_most_2_ms_of_cpu(
         CameraSection(name="camera", kind="video", path="-"),
     )
     timed = list(source.frames())[:100]
-    assert timed[0].frame.payload.shape == (540, 960, 3)  # type: ignore[union-attr]
+    assert isinstance(timed[0].frame.payload, np.ndarray)
+    assert timed[0].frame.payload.shape == (540, 960, 3)
     rng = np.random.default_rng(1)
     corner = rng.uniform(0, 400, (10, 2)).astype(np.float32)
     boxes = Boxes(

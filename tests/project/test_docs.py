@@ -19,15 +19,14 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
 
 
-def sections_of(kind: type[Section]) -> list[type[Section]]:
-    found: list[type[Section]] = []
+def sections_of(kind: type[Section]) -> list[type[msgspec.Struct]]:
+    found: list[type[msgspec.Struct]] = []
 
     def visit(node: Any) -> None:
-        if isinstance(node, msgspec.inspect.StructType):
-            if node.cls not in found:
-                found.append(node.cls)
-                for field in node.fields:
-                    visit(field.type)
+        if isinstance(node, msgspec.inspect.StructType) and node.cls not in found:
+            found.append(node.cls)
+            for field in node.fields:
+                visit(field.type)
         for name in ("item_type", "types", "item_types", "value_type"):
             inner = getattr(node, name, None)
             for each in inner if isinstance(inner, tuple) else (inner,):
@@ -39,7 +38,7 @@ def sections_of(kind: type[Section]) -> list[type[Section]]:
 
 
 @pytest.mark.parametrize("section", sections_of(EdgeConfig), ids=lambda s: s.__name__)
-def test_every_configuration_key_is_documented(section: type[Section]) -> None:
+def test_every_configuration_key_is_documented(section: type[msgspec.Struct]) -> None:
     for field in section.__struct_fields__:
         assert f"`{field}`" in CONFIG, f"{section.__name__}.{field} is not in docs/config.md"
 

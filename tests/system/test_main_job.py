@@ -6,6 +6,7 @@ import random
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def stored_indices(site: Site, stream: str) -> list[tuple[int, int]]:
         return [(r.seq, r.raw_ns) for r in catalog.records("car-1", boot, stream)]
 
 
-def messages(site: Site, stream: str, kind: type) -> list:
+def messages(site: Site, stream: str, kind: Any) -> list[Any]:
     with Catalog.open(site.cloud) as catalog:
         (boot,) = catalog.boots("car-1")
         return [kind.FromString(r.payload) for r in catalog.records("car-1", boot, stream)]
@@ -180,7 +181,7 @@ def test_an_absent_collector_stops_nothing_and_gets_everything_later(
     assert collector.stop() == 0, collector.tail()
 
 
-def _captured(lines: list[dict]) -> int:
+def _captured(lines: list[dict[str, Any]]) -> int:
     return max((int(row.get("framesCaptured", 0)) for row in lines), default=0)
 
 
