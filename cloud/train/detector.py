@@ -119,8 +119,15 @@ def train(
         if (step + 1) % 50 == 0:
             log.info("step=%d of=%d loss=%.3f", step + 1, recipe.stop, np.mean(recent[-50:]))
         if snapshot is not None and (step + 1) % 100 == 0:
-            torch.save(average.module.state_dict(), snapshot)
+            _save(average.module, snapshot)
     return average.module.eval()
+
+
+def _save(net: torch.nn.Module, path: Path) -> None:
+    """Write weights whole or not at all: a run may be stopped at any moment."""
+    part = path.with_suffix(".part")
+    torch.save(net.state_dict(), part)
+    part.replace(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +332,7 @@ def main() -> None:
         samples = gather(given.rendered, TRAIN_SEEDS, given.workers)
         log.info("training pictures=%d", len(samples))
         net = train(recipe, samples, len(LABEL_NAMES), weights)
-        torch.save(net.state_dict(), weights)
+        _save(net, weights)
     else:
         net = EdgeDet(recipe.width, len(LABEL_NAMES)).eval()
         net.load_state_dict(torch.load(given.weights, weights_only=True))
