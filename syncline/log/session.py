@@ -23,7 +23,7 @@ from syncline.log.tail import Tail
 from syncline.log.wire import MAGIC, PREFIX, Op
 from syncline.messages import syncline_pb2 as pb
 from syncline.timebase import NS_PER_S
-from syncline.topics import EVENTS, MAPPING, LogFile, topic_of
+from syncline.topics import EVENTS, LogFile, topic_of
 
 FORMAT_VERSION = 1
 FLUSH_NS = NS_PER_S // 4
@@ -249,11 +249,11 @@ class Session:
         journal: list[tuple[Item, int]] = []
         for item in batch:
             lane, payload, raw_ns = item
-            lane.channel.base.log(payload, raw_ns)
+            lane.log(payload, raw_ns)
             lane.sequence += 1
             if lane.is_tel:
                 journal.append((item, lane.sequence))
-            if lane.topic is MAPPING or lane.topic is EVENTS:
+            if lane.watched:
                 self._watch(item)
         self._keep(batch)
         if journal and self._tail is not None:
