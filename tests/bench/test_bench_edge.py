@@ -362,3 +362,27 @@ def test_edge_32_first_frame_is_as_quick_as_the_others(quiet: Any, tmp_path: Pat
     quiet.extra_info.update(ratios=ratios)
     quiet.pedantic(lambda: None, rounds=1)
     assert min(ratios) <= 1.5
+
+
+def test_peer_opencv_dnn(benchmark: Any, tmp_path: Path) -> None:
+    """The whole runner against OpenCV's own network module on the same fp32 graph and frame.
+
+    OpenCV's side is what its samples do: blobFromImage and forward; it decodes no boxes.
+    """
+    bundle = nets.bundle("detector", tmp_path / "b", dtype="float32")
+    runner = Runner([ModelSlot(name="m", bundle=bundle)], clock=CLOCK)
+    image = nets.picture(1920, 1080)
+    given = Frame("front", 0, image, None, CLOCK.raw_ns())
+    net = cv2.dnn.readNetFromONNX(str(bundle.folder / "model.onnx"))
+
+    def opencv() -> None:
+        net.setInput(cv2.dnn.blobFromImage(image, size=(640, 384)))
+        net.forward()
+
+    best = interleaved(
+        {"ours": lambda: runner.process(given), "cv2.dnn": opencv},
+        4 if benchmark.disabled else 25,
+    )
+    benchmark.extra_info.update(best, ratio=best["cv2.dnn"] / best["ours"])
+    benchmark(lambda: runner.process(given))
+    assert best["ours"] <= 1.1 * best["cv2.dnn"]

@@ -270,6 +270,55 @@ def test_edge_34_hung_worker_is_replaced_and_the_queue_is_intact(
     books_balance(runner, told)
 
 
+def test_too_many_hung_workers_end_in_a_state_that_asks_for_a_restart(
+    segmenter: ModelSlot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from syncline.edge import dispatch
+
+    told, release = Told(), threading.Event()
+    slot = dataclasses.replace(segmenter, policy=QueuePolicy.FIFO, hang_ns=60 * MS)
+    runner = Runner([slot], clock=CLOCK, callbacks=told.callbacks())
+    runner.load()
+    monkeypatch.setattr(dispatch, "MAX_ABANDONED", 2)
+
+    def hang(*_: object) -> list[NDArray[Any]]:
+        release.wait(30)
+        return []
+
+    monkeypatch.setattr("syncline.edge.backend.Backend.run", hang)
+    runner.start()
+    for index in range(5):
+        runner.submit(frame(index))
+    told.wait(lambda: len(told.dropped(DropReason.HANG)) == 3)
+    assert runner.health().state == "failed"
+    assert "hang" in runner.health().to_message().detail
+    runner.stop(drain=False, timeout_s=0.2)
+    assert sorted(told.dropped(DropReason.STOPPED)) == [3, 4]
+    books_balance(runner, told)
+    release.set()
+
+
+def test_cameras_without_number_are_refused(segmenter: ModelSlot) -> None:
+    from syncline.edge.queue import MAX_LANES
+
+    runner = Runner([segmenter], clock=CLOCK)
+    runner.start()
+    for index in range(MAX_LANES):
+        runner.submit(frame(index, f"camera-{index}"))
+    with pytest.raises(UsageError, match="lanes"):
+        runner.submit(frame(0, "one too many"))
+    runner.stop()
+
+
+def test_leaving_a_prefetched_replay_early_ends_its_thread(segmenter: ModelSlot) -> None:
+    runner = Runner([segmenter], clock=CLOCK)
+    results = runner.process_all((frame(i) for i in range(1000)), prefetch=True)
+    next(results)
+    assert "edge-prefetch" in [t.name for t in threading.enumerate()]
+    results.close()  # type: ignore[attr-defined]
+    assert "edge-prefetch" not in [t.name for t in threading.enumerate()]
+
+
 def test_a_failing_callback_does_not_take_the_worker_with_it(
     segmenter: ModelSlot, caplog: pytest.LogCaptureFixture
 ) -> None:
