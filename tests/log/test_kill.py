@@ -56,7 +56,6 @@ def check(folder: Path, rounds: int, seed: int) -> list[int]:
         one = folder / str(i)
         queued, missing = kill_once(one, rng.uniform(0.05, 1.6), rng.choice((0.3, 10.0)))
         assert queued > 0
-        assert missing <= MAX_LOST
         lost.append(missing)
         for segment in list_segments(one / RING):
             assert {p.name for p in segment.path.iterdir()} <= {"tel.mcap", "cam.mcap"}
@@ -66,11 +65,13 @@ def check(folder: Path, rounds: int, seed: int) -> list[int]:
 
 def test_kill_loses_at_most_20_messages(tmp_path: Path) -> None:
     """link-3, 8 points."""
-    check(tmp_path, 8, seed=1)
+    assert max(check(tmp_path, 8, seed=1)) <= MAX_LOST
 
 
 @pytest.mark.soak
 def test_kill_200_points(tmp_path: Path) -> None:
     """link-3 in full."""
     lost = check(tmp_path, 200, seed=2)
-    print("lost per kill: max", max(lost), "mean", sum(lost) / len(lost))
+    over = [n for n in lost if n > MAX_LOST]
+    print("lost per kill: max", max(lost), "mean", sum(lost) / len(lost), "above the limit", over)
+    assert not over
