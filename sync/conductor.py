@@ -12,7 +12,7 @@ sleep is a step; `Timeline` translates at the border.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from syncline.errors import ClockError
 from syncline.sync.confusion import name_of
@@ -23,10 +23,11 @@ from syncline.sync.jumps import Jump, Suspended
 from syncline.sync.leap import LeapTable, SmearDetector
 from syncline.sync.measurement import Measurement, SourceKind
 from syncline.sync.notices import Notice, NoticeKind
-from syncline.sync.policy import Decision, Limits, PolicyEngine, PolicyInput, Scene
+from syncline.sync.policy import Decision, PolicyEngine, PolicyInput, Scene
 from syncline.sync.publication import Publication
 from syncline.sync.settings import EstimatorSettings
-from syncline.sync.sources.source import GnssSignals, Tally
+from syncline.sync.sources.source import Tally
+from syncline.sync.steps import CoreOptions, StepInput, StepOutput
 from syncline.sync.timeline import Timeline
 from syncline.sync.translate import notice_of
 from syncline.timebase import NS_PER_S, MappingSegment, TimeState, UtcTime
@@ -40,59 +41,9 @@ SLEEP_DRIFT_PPM = 200
 STALE_OFFSET_NS = 5 * NS_PER_S
 GNSS_KINDS = (SourceKind.GNSS, SourceKind.PPS)
 MAX_SOURCES = 64
-
-
-@dataclass(frozen=True, slots=True)
-class CoreOptions:
-    """What the operator may choose.
-
-    Attributes:
-        expiry_bound_ns: Hard bound beyond which no time is offered.
-        accept_after_ns: A refused but steady source is accepted after this long, 0 for never.
-        limits: Thresholds of the scenes.
-    """
-
-    expiry_bound_ns: int = 10 * NS_PER_S
-    accept_after_ns: int = 6 * 3600 * NS_PER_S
-    limits: Limits | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StepInput:
-    """All that one step knows.
-
-    Attributes:
-        raw_ns: Now.
-        measurements: In order of arrival.
-        jumps: Of the system clock, and suspends.
-        signals: The sky.
-        has_gnss: A receiver is configured.
-        wheel_speed_mps: From the vehicle.
-        leap_votes: What servers announce for the end of the month.
-    """
-
-    raw_ns: int
-    measurements: tuple[Measurement, ...] = ()
-    jumps: tuple[Jump, ...] = ()
-    signals: GnssSignals | None = None
-    has_gnss: bool = False
-    wheel_speed_mps: float | None = None
-    leap_votes: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StepOutput:
-    """What one step tells the world.
-
-    Attributes:
-        segments: New mapping segments, oldest first.
-        notices: Events.
-        decision: The scene in force.
-    """
-
-    segments: tuple[MappingSegment, ...]
-    notices: tuple[Notice, ...]
-    decision: Decision
+MAX_ERROR_NS = 60 * NS_PER_S
+MIN_UNCERTAINTY_NS = 20
+"""Nothing that we stamp is better; less would only cost digits."""
 
 
 class Conductor:
@@ -118,10 +69,8 @@ class Conductor:
         self.floor = floor
         self.timeline = Timeline(leaps)
         self.policy = PolicyEngine(self.options.limits)
-        fine = replace(EstimatorSettings(), expiry_bound_ns=float(self.options.expiry_bound_ns))
-        self.fine = TimeEstimator(boot_id, fine, learned)
-        coarse = replace(EstimatorSettings(), expiry_bound_ns=COARSE_EXPIRY_NS)
-        self.coarse = TimeEstimator(boot_id, coarse, learned)
+        self._learned = learned
+        self.fine, self.coarse = self._estimators(boot_id)
         self.publication = Publication(boot_id)
         self.tallies: dict[str, Tally] = {}
         self._kinds: dict[str, SourceKind] = {}
@@ -131,6 +80,23 @@ class Conductor:
         self._gnss_offset: tuple[int, int, int] | None = None
         self._suspect_since_ns: int | None = None
         self._disagrees = False
+
+    def _estimators(self, boot_id: str) -> tuple[TimeEstimator, TimeEstimator]:
+        fine = replace(EstimatorSettings(), expiry_bound_ns=float(self.options.expiry_bound_ns))
+        coarse = replace(EstimatorSettings(), expiry_bound_ns=COARSE_EXPIRY_NS)
+        return (
+            TimeEstimator(boot_id, fine, self._learned),
+            TimeEstimator(boot_id, coarse, self._learned),
+        )
+
+    def restart(self, raw_ns: int, reason: str) -> StepOutput:
+        """Begin to estimate anew, with the stored oscillator; segment ids go on."""
+        self.fine, self.coarse = self._estimators(self.fine.boot_id)
+        self._notices = []
+        self._note(raw_ns, NoticeKind.UNKNOWN_STEP, "UTC", detail=f"estimator restarted: {reason}")
+        decision = self.policy.decision(changed=False)
+        segments = self._publish(raw_ns, decision)
+        return StepOutput(tuple(segments), tuple(self._notices), decision)
 
     # -- the step ----------------------------------------------------------------------------------
 
@@ -259,6 +225,9 @@ class Conductor:
         self._refusal.pop(m.source, None)
         if m.kind in GNSS_KINDS:
             m = replace(m, inflation=max(m.inflation, decision.row.gnss_inflation))
+        m = replace(
+            m, uncertainty_ns=m.uncertainty_ns and max(m.uncertainty_ns, MIN_UNCERTAINTY_NS)
+        )
         coarse = m.delay_ns == 0 and m.root_bound_ns >= COARSE_BOUND_NS
         self._tell((self.coarse if coarse else self.fine).update(self.timeline.inward(m)))
 
@@ -268,6 +237,8 @@ class Conductor:
             self.floor.check(m.utc_ns)
         except ClockError as error:
             return "before the floor or beyond its ceiling", str(error)
+        if max(m.uncertainty_ns, m.root_bound_ns) > MAX_ERROR_NS:
+            return "admits an error of more than 60 s", ""
         starts = self.timeline.leaps.starts_utc_ns[-2:]
         if any(abs(m.utc_ns - start) <= LEAP_GUARD_NS for start in starts):
             return "within 2 s of a leap second", ""

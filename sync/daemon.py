@@ -8,13 +8,14 @@ the status; nothing is raised out of `step`.
 from __future__ import annotations
 
 import select
+import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from syncline.errors import ClockError, DeviceError, SynclineError
-from syncline.sync.conductor import Conductor, StepInput, StepOutput
+from syncline.sync.conductor import Conductor
 from syncline.sync.discipline import Action, Discipline, Mode, SettableClock
 from syncline.sync.floor import iso, save_floor
 from syncline.sync.jumps import Jump, JumpWatch
@@ -26,6 +27,7 @@ from syncline.sync.source_rows import source_rows
 from syncline.sync.sources.chrony import ChronySocket
 from syncline.sync.sources.source import GnssSignals, Health, Source
 from syncline.sync.status import SourceRow, StatusReport, write_status
+from syncline.sync.steps import StepInput, StepOutput
 from syncline.timebase import NS_PER_S, MappingSegment, RawClock, TimeState
 
 MAX_WAIT_NS = NS_PER_S // 4
@@ -34,6 +36,19 @@ SOURCES_NS = NS_PER_S
 SAVE_NS = 600 * NS_PER_S
 SAVE_BOUND_NS = NS_PER_S
 KEPT_EVENTS = 12
+FAULTS = (
+    SynclineError,
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    LookupError,
+    RuntimeError,
+    AssertionError,
+    struct.error,
+)
+"""What a fault in a driver or in the estimator raises; everything but exits and lost memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +111,6 @@ class TimeService:
         self._events: deque[str] = deque(maxlen=KEPT_EVENTS)
         self._status_raw_ns = self._save_raw_ns = self._sources_raw_ns = clock.raw_ns()
         self._discipline_raw_ns = clock.raw_ns()
-        self._last: StepOutput | None = None
         self._poll_log2 = -1
 
     # -- one step --------------------------------------------------------------------------------
@@ -112,7 +126,7 @@ class TimeService:
         if jumps:
             self.discipline.forget()
         now_ns = max(now_ns, self._clock.raw_ns())
-        output = self.conductor.step(
+        output = self._conduct(
             StepInput(
                 now_ns,
                 tuple(measurements),
@@ -123,7 +137,6 @@ class TimeService:
                 tuple(leap for s in self.sources if (leap := s.leap()) is not None),
             )
         )
-        self._last = output
         self._publish(output, now_ns)
         self._steer(output)
         self._housekeeping(now_ns)
@@ -133,9 +146,17 @@ class TimeService:
         """A driver promises not to raise; one that breaks its promise is named, and we go on."""
         try:
             return source.poll(now_ns)
-        except (SynclineError, OSError, ValueError, ArithmeticError, LookupError) as error:
+        except FAULTS as error:
             self.trouble[source.name] = f"{source.name}: driver failed: {error!r}"
             return []
+
+    def _conduct(self, now: StepInput) -> StepOutput:
+        """The pure step. A fault of ours in it costs the estimate, not the service."""
+        try:
+            return self.conductor.step(now)
+        except FAULTS as error:
+            self.trouble["step"] = f"estimator restarted after a fault: {error!r}; please report it"
+            return self.conductor.restart(now.raw_ns, repr(error))
 
     def _signals(self) -> GnssSignals | None:
         seen = [sky for source in self.sources if (sky := source.signals()) is not None]

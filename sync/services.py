@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from syncline.errors import ConfigError, InputError
-from syncline.sync.conductor import Conductor, CoreOptions
+from syncline.sync.conductor import Conductor
 from syncline.sync.config import Gnss, NtpServer, Pulse, TimeConfig
 from syncline.sync.daemon import Outlets, TimeService, open_page
 from syncline.sync.discipline import Discipline, Mode, SystemClock
@@ -33,6 +33,7 @@ from syncline.sync.sources.pps import (
     epoch_label,
 )
 from syncline.sync.sources.source import Source
+from syncline.sync.steps import CoreOptions
 from syncline.timebase import RawClock
 
 MS = 1_000_000

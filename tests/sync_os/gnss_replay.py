@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from syncline.sync.conductor import Conductor, StepInput
+from syncline.sync.conductor import Conductor
 from syncline.sync.floor import Floor
 from syncline.sync.leap import built_in
 from syncline.sync.measurement import Measurement
 from syncline.sync.sources.gnss_gate import GnssEpoch, GnssGate
 from syncline.sync.sources.gnss_stream import GnssStream
+from syncline.sync.steps import StepInput
 from syncline.timebase import MappingSegment
 
 S = 1_000_000_000

@@ -206,3 +206,25 @@ def test_a_full_disk_is_trouble_and_not_the_end(tmp_path: Path) -> None:
     assert "cannot write" in made.trouble["status"]
     assert "cannot save" in made.trouble["state"]
     assert made.conductor.state is TimeState.SYNCED
+
+
+def test_a_fault_in_the_estimator_costs_the_estimate_and_not_the_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = ManualClock(100 * S)
+    made = service(clock, System(clock, UTC0_NS))
+    run(made, clock, 60)
+    old = made.conductor.publication.segment
+    assert old is not None
+
+    def fails(_m: Measurement) -> list[object]:
+        raise ZeroDivisionError("a bug of ours")
+
+    monkeypatch.setattr(made.conductor.fine, "update", fails)
+    run(made, clock, 100)
+    assert "estimator restarted" in made.trouble["step"]
+    assert made.conductor.state is TimeState.SYNCED
+    new = made.conductor.publication.segment
+    assert new is not None
+    assert new.id > old.id
+    assert new.raw0_ns > old.raw0_ns
