@@ -294,6 +294,7 @@ class Dispatcher:
             stop=job.stop,
             detector=job.state.detector(lane.camera),
             shadow=lane.shadow,
+            queued=True,
         )
 
     def _stop_reason(self, lane: Lane) -> DropReason:

@@ -118,6 +118,7 @@ class Engine:
         stop: StopSwitch | None = None,
         detector: StuckDetector | None = None,
         shadow: bool = False,
+        queued: bool = False,
     ) -> Result:
         """Run the model on a prepared frame, decode and check what it says.
 
@@ -128,6 +129,7 @@ class Engine:
             stop: Switch by which another thread may end the run.
             detector: The camera's detector of stuck outputs.
             shadow: Whether this is a shadow model.
+            queued: Whether the frame is live: its `raw_ns` is on `clock` and it may have waited.
 
         Raises:
             DeadlineError: The run was stopped.
@@ -146,7 +148,7 @@ class Engine:
             valid=not reason,
             invalid_reason=reason,
             latencies=Latencies(
-                wait_ns=max(prepared.taken_ns - prepared.frame.raw_ns, 0),
+                wait_ns=max(prepared.taken_ns - prepared.frame.raw_ns, 0) if queued else 0,
                 decode_ns=prepared.decode_ns,
                 pre_ns=prepared.pre_ns,
                 infer_ns=ran_ns - start_ns,

@@ -90,7 +90,7 @@ class Latencies:
     """Where a result's time went, nanoseconds.
 
     Attributes:
-        wait_ns: From the frame's `raw_ns` until a worker took it.
+        wait_ns: From the frame's `raw_ns` until a worker took it; 0 for recordings.
         decode_ns: Making the image, where it came as a function.
         pre_ns: Resize and normalisation.
         infer_ns: The model's run.
