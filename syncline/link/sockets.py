@@ -20,9 +20,6 @@ def _common(socket: zmq.Socket[bytes], keys: KeyPair) -> None:
     socket.set(zmq.LINGER, 0)
     socket.set(zmq.CURVE_PUBLICKEY, keys.public.encode())
     socket.set(zmq.CURVE_SECRETKEY, keys.secret.encode())
-    socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_IVL_MS)
-    socket.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
-    socket.set(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
     socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     socket.set(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
 
@@ -30,9 +27,16 @@ def _common(socket: zmq.Socket[bytes], keys: KeyPair) -> None:
 def dealer(
     context: zmq.Context[zmq.Socket[bytes]], server_key: str, keys: KeyPair
 ) -> zmq.Socket[bytes]:
-    """The device's socket, not connected. What it may hold is bounded by the session's window."""
+    """The device's socket, not connected. What it may hold is bounded by the session's window.
+
+    It has no receive limit: see `router` for what libzmq does when an engine has stopped reading.
+    """
     socket = context.socket(zmq.DEALER)
     _common(socket, keys)
+    socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_IVL_MS)
+    socket.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+    socket.set(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
+    socket.set(zmq.RCVHWM, 0)
     socket.set(zmq.CURVE_SERVERKEY, server_key.encode())
     socket.set(zmq.RECONNECT_IVL, RECONNECT_MS)
     socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
@@ -42,7 +46,12 @@ def dealer(
 
 
 def router(context: zmq.Context[zmq.Socket[bytes]], keys: KeyPair) -> zmq.Socket[bytes]:
-    """The collector's socket, not bound; nobody gets in without the ZAP handler."""
+    """The collector's socket, not bound; nobody gets in without the ZAP handler.
+
+    It sends no heartbeats itself. In libzmq 4.3.5 a peer that disconnects while this end has
+    stopped reading (receive limit reached) leaves an engine that aborts the process at its next
+    heartbeat (`Assertion failed: !_io_error`). The devices' heartbeats carry a TTL, which finds dead ones.
+    """
     socket = context.socket(zmq.ROUTER)
     _common(socket, keys)
     socket.set(zmq.CURVE_SERVER, 1)

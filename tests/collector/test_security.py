@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -216,6 +218,43 @@ def test_link_37_endless_more_frames_alarm_and_store_nothing(rig: Rig) -> None:
         assert answer.code == "malformed"
     assert counts(rig)["alarm_multipart"] == 1
     assert rows(collector) == []
+
+
+_STUCK = """
+import sys, time, zmq
+from pathlib import Path
+from syncline.cloud.catalog import Catalog
+from syncline.cloud.collector import Collector, CollectorOptions
+from syncline.cloud.devices import Devices
+from syncline.link import PublicKey, new_keypair
+from syncline.link.sockets import dealer
+folder = Path(sys.argv[1])
+server, keys = new_keypair("server"), new_keypair("car")
+with Catalog.open(folder) as catalog:
+    Devices(catalog).enrol(PublicKey("car", keys.public))
+options = CollectorOptions(budget_bytes=0)
+collector = Collector(folder, "tcp://127.0.0.1:0", server, options=options)
+collector.start()
+context = zmq.Context()
+sock = dealer(context, server.public, keys)
+sock.connect(collector.endpoint)
+for _ in range(200):
+    sock.send(b"x" * 200_000)
+time.sleep(1.5)
+context.destroy(linger=0)
+time.sleep(4)
+print(collector.health().state)
+collector.close()
+"""
+
+
+def test_a_peer_that_leaves_a_full_collector_does_not_abort_it(tmp_path: Path) -> None:
+    """Heartbeats to a peer that left while reading had stopped abort libzmq: we send none."""
+    done = subprocess.run(
+        [sys.executable, "-c", _STUCK, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "green"
 
 
 # -- link-38 -------------------------------------------------------------------------------------
