@@ -14,7 +14,7 @@ from syncline.cli import main
 from syncline.cloud.models.builder import GraphBuilder
 from syncline.cloud.models.frames import open_frames
 from syncline.cloud.models.graph import opset, parse_model, serialise
-from syncline.cloud.models.importer import ImportOptions, import_model, read_labels
+from syncline.cloud.models.importer import ImportOptions, ImportReport, import_model, read_labels
 from syncline.cloud.models.probe import Probe
 from syncline.edge.backend import Backend
 from syncline.edge.decode import Boxes, LabelMap
@@ -31,15 +31,15 @@ FOREIGN = {
 }
 
 
-BringIn = Callable[..., Bundle]
+BringIn = Callable[..., ImportReport]
 
 
 @pytest.fixture(scope="module")
 def bring_in(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> BringIn:
     """Import each foreign model once."""
-    done: dict[tuple[str, bool], Bundle] = {}
+    done: dict[tuple[str, bool], ImportReport] = {}
 
-    def get(name: str, *, fold: bool = False) -> Bundle:
+    def get(name: str, *, fold: bool = False) -> ImportReport:
         if (name, fold) not in done:
             out = tmp_path_factory.mktemp("foreign") / "b"
             done[name, fold] = imported(shared_data / "models", name, out, fold=fold)
@@ -48,17 +48,17 @@ def bring_in(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Bri
     return get
 
 
-def imported(folder: Path, name: str, out: Path, *, fold: bool) -> Bundle:
+def imported(folder: Path, name: str, out: Path, *, fold: bool) -> ImportReport:
     labels = FOREIGN[name][2]
     text = str(folder / labels) if labels.endswith(".names") else labels
     options = ImportOptions(labels=read_labels(text) if text else (), fold=fold)
-    return import_model(folder / f"{name}.onnx", out, options).bundle
+    return import_model(folder / f"{name}.onnx", out, options)
 
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_real_models_are_recognised_and_raised(bring_in: BringIn, name: str) -> None:
     _, kind, _, labels = FOREIGN[name]
-    bundle = bring_in(name)
+    bundle = bring_in(name).bundle
     assert bundle.manifest.decoder.kind == kind
     assert len(bundle.manifest.labels) == labels
     assert opset(parse_model(bundle.model_bytes())) == bundle.manifest.target.opset == 17
@@ -67,7 +67,7 @@ def test_real_models_are_recognised_and_raised(bring_in: BringIn, name: str) -> 
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_the_edge_runs_what_was_imported(bring_in: BringIn, name: str) -> None:
-    bundle = bring_in(name, fold=True)
+    bundle = bring_in(name, fold=True).bundle
     backend, golden = Backend.load(bundle), bundle.golden()
     found = backend.run(Preprocessor(bundle.manifest.input)(golden.frame)[0])
     compare(golden, found, bundle.manifest.golden)
@@ -78,7 +78,7 @@ def test_folded_graph_gives_the_same_results_on_real_frames(
     bring_in: BringIn, shared_data: Path, name: str
 ) -> None:
     """edge-12: for label maps every label; for boxes every box within 0.01 px."""
-    plain, folded = (bring_in(name, fold=fold) for fold in (False, True))
+    plain, folded = (bring_in(name, fold=fold).bundle for fold in (False, True))
     assert folded.manifest.input.dtype == "uint8"
     assert folded.manifest.decoder.kind in ("boxes-nms", "argmax")
     probes = [Probe(parse_model(b.model_bytes()), b.manifest) for b in (plain, folded)]
@@ -97,16 +97,15 @@ def test_folded_graph_gives_the_same_results_on_real_frames(
     assert boxes > 0 or name in ("twinlitenet", "version-RFB-320")
 
 
-def test_twinlite_denormals_are_flushed_and_proved(shared_data: Path, tmp_path: Path) -> None:
+def test_twinlite_denormals_are_flushed_and_proved(bring_in: BringIn) -> None:
     """edge-9, the identity: 11 % of the weights are denormal; zeroed, no output bit changes."""
-    path = shared_data / "models" / "twinlitenet.onnx"
-    report = import_model(path, tmp_path / "b", ImportOptions())
+    report = bring_in("twinlitenet")
     assert any("49786 denormal weights (11.3%)" in note for note in report.notes)
     assert any("bit-identical" in note for note in report.notes)
 
 
 def test_weights_listed_as_inputs_are_removed(bring_in: BringIn) -> None:
-    bundle = bring_in("version-RFB-320")
+    bundle = bring_in("version-RFB-320").bundle
     assert [v.name for v in parse_model(bundle.model_bytes()).graph.input] == ["input"]
 
 
