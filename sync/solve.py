@@ -163,6 +163,10 @@ class System:
             slope, den = sign * out.slope, np.maximum(1.0 + cv * out.curve, 1e-6)
             tau_new = np.maximum(-out.curve / den, 0.0)
             nu_new = np.where(out.curve < 0.0, (slope - out.curve * cm) / den, slope / den)
+            # Noise of `var` cannot tell more than 1 / var, so more is round-off: after a suspend
+            # the cavity is 1e14 times wider than the noise and `den` is lost.
+            most = 1.0 / (var * np.maximum(tau_new, 1.0 / var))
+            tau_new, nu_new = tau_new * most, nu_new * most
             tau[edge] += damp * (tau_new - tau[edge])
             nu[edge] += damp * (nu_new - nu[edge])
             mean, w = self.gauss(tau, nu)
