@@ -86,6 +86,7 @@ class ModelSection(Section, frozen=True, kw_only=True):
 
     Attributes:
         bundle: Folder of a model bundle, or the name of one that ships with syncline.
+        shadow: Bundle that runs beside it in slack, only to be compared; empty: none.
         channel: Follow this channel of the collector's registry; empty: never update.
         trusted_keys: Files of Ed25519 public keys; a bundle must be signed by one of them.
             Empty: only the bundle named here runs, and updates are refused.
@@ -98,6 +99,7 @@ class ModelSection(Section, frozen=True, kw_only=True):
     """
 
     bundle: str = "road-detector"
+    shadow: str = ""
     channel: str = ""
     trusted_keys: tuple[str, ...] = ()
     policy: Literal["latest", "fifo", "block"] = "latest"

@@ -23,6 +23,7 @@ from syncline.edge.model_service import (
     ModelService,
     first_bundle,
     model_slot,
+    shadow_slots,
     swap_policy,
 )
 from syncline.edge.outgoing import Outgoing
@@ -31,6 +32,7 @@ from syncline.edge.prometheus import MetricsServer
 from syncline.edge.records import Output, model_event_message, update_event_message
 from syncline.edge.runner import Runner
 from syncline.edge.serving import Callbacks
+from syncline.edge.shadow_service import ShadowService
 from syncline.edge.swap import SwapEvent
 from syncline.edge.time_part import TimePart
 from syncline.edge.updater import ModelStore, UpdateEvent
@@ -75,11 +77,16 @@ class EdgeDaemon:
         )
         self._pipeline = Pipeline(clock.boot_id, options)
         self._outgoing = Outgoing(config, clock, on_notice=self._on_notice)
+        self._shadow = ShadowService(clock.boot_id, self._pipeline, self._emit, self._outgoing.pin)
+        cache = data / "model-cache"
         self._runner = Runner(
-            [model_slot(config.model, bundle, data / "model-cache")],
+            [model_slot(config.model, bundle, cache), *shadow_slots(config.model, cache)],
             clock=clock,
             callbacks=Callbacks(
-                on_result=self._on_result, on_drop=self._on_drop, on_event=self._on_swap
+                on_result=self._on_result,
+                on_drop=self._on_drop,
+                on_event=self._on_swap,
+                on_shadow=self._shadow.on_shadow,
             ),
             swap_policy=swap_policy(config.model),
         )
@@ -199,6 +206,8 @@ class EdgeDaemon:
         message = health.to_message()
         self._outgoing.add_to(message)
         self._time.add_to(message)
+        if self._config.model.shadow:
+            self._shadow.add_to(message)
         problems = [f"camera {c.name}: {c.problem}" for c in self._captures if c.problem]
         if problems:
             message.state = "degraded"

@@ -75,6 +75,24 @@ def model_slot(section: ModelSection, bundle: Bundle, cache: Path) -> ModelSlot:
     )
 
 
+def shadow_slots(section: ModelSection, cache: Path) -> list[ModelSlot]:
+    """The slot of the shadow model, when one is configured.
+
+    Raises:
+        ModelError: The bundle must not run.
+        UsageError: It is not there.
+    """
+    if not section.shadow:
+        return []
+    bundle = Bundle.open(
+        resolve_bundle(section.shadow),
+        trusted_keys=None,
+        min_security_version=section.security_floor,
+    )
+    backend = BackendOptions(intra_op_threads=section.threads, cache_dir=cache)
+    return [ModelSlot(name="shadow", bundle=bundle, shadow_of=SLOT, backend=backend)]
+
+
 def swap_policy(section: ModelSection) -> SwapPolicy:
     """What a new model must be to take over on this device."""
     keys = trusted_keys(section)

@@ -82,6 +82,15 @@ class Outgoing:
         for sink in self._sinks:
             sink.emit(output)
 
+    def pin(self, pre_s: float, post_s: float, reason: str) -> None:
+        """Keep the recording around now, out of the ring's reach.
+
+        Raises:
+            QuotaError: Pins already hold their share of the quota.
+        """
+        if self._recorder is not None:
+            self._recorder.pin(pre_s, post_s, reason)
+
     def upload_closed_segments(self, *, closing: bool = False) -> None:
         """Queue camera segments that are complete for sending."""
         if self.uplink is None or not self._config.link.upload_images:
