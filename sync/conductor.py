@@ -98,7 +98,7 @@ class Conductor:
         segments = self._publish(raw_ns, decision)
         return StepOutput(tuple(segments), tuple(self._notices), decision)
 
-    # -- the step ----------------------------------------------------------------------------------
+    # -- the step --------------------------------------------------------------------------------
 
     def step(self, now: StepInput) -> StepOutput:
         """One step; see `StepInput` and `StepOutput`."""
@@ -210,7 +210,7 @@ class Conductor:
             self._note(now.raw_ns, NoticeKind.POLICY, decision.scene.value, detail=decision.reason)
         return decision
 
-    # -- measurements ------------------------------------------------------------------------------
+    # -- measurements ----------------------------------------------------------------------------
 
     def _take(self, m: Measurement, decision: Decision) -> None:
         if m.source not in self.tallies:
@@ -292,7 +292,7 @@ class Conductor:
             self._suspect_since_ns = None
             self._tell(self.fine.accept_step(self.timeline.inner_raw(raw_ns)))
 
-    # -- publication -------------------------------------------------------------------------------
+    # -- publication -----------------------------------------------------------------------------
 
     def _publish(self, raw_ns: int, decision: Decision) -> list[MappingSegment]:
         inner_ns = self.timeline.inner_raw(raw_ns)

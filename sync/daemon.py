@@ -193,7 +193,7 @@ class TimeService:
             for source in self.sources:
                 source.set_poll(wanted)
 
-    # -- once in a while ---------------------------------------------------------------------------
+    # -- once in a while -------------------------------------------------------------------------
 
     def _housekeeping(self, now_ns: int) -> None:
         if now_ns >= self._discipline_raw_ns:
@@ -277,7 +277,7 @@ class TimeService:
         if learned is not None:
             save_oscillator(folder / "oscillator.json", learned)
 
-    # -- status ------------------------------------------------------------------------------------
+    # -- status ----------------------------------------------------------------------------------
 
     def rows(self) -> list[SourceRow]:
         """Every source, driver and estimate together."""
@@ -320,7 +320,7 @@ class TimeService:
         if self._outlets.status is not None:
             write_status(self._outlets.status, self.report())
 
-    # -- the loop ----------------------------------------------------------------------------------
+    # -- the loop --------------------------------------------------------------------------------
 
     def wait_ns(self) -> int:
         """How long nothing is due."""
