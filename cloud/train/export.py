@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 
 import onnx
@@ -32,7 +33,8 @@ def export_onnx(
     """
     ready = fuse(copy.deepcopy(net).eval().cpu())
     frame = torch.zeros(1, 3, height, width)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the exporter's own, about torch's insides
         torch.onnx.export(
             ready,
             (frame,),
