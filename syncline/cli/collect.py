@@ -100,7 +100,8 @@ def _provider(collector: Collector) -> Provider:
     from syncline.cloud.model_provider import ModelProvider
     from syncline.cloud.registry import Registry
 
-    registry = Registry(collector.catalog.engine, collector.objects)
+    engine = collector.catalog.engine.execution_options(readonly=True)  # takes no write lock
+    registry = Registry(engine, collector.objects)
     return ModelProvider(registry, collector.objects)
 
 
