@@ -155,6 +155,7 @@ class Taken:
         r_ns2: Its variance as known then.
         segment: Counts steps of the offset.
         loosened: Skew change admitted just before, ns/s.
+        doubt_ns2: Variance of the delay that is held apart.
     """
 
     t_s: float
@@ -162,6 +163,7 @@ class Taken:
     r_ns2: float
     segment: int
     loosened: float
+    doubt_ns2: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +196,16 @@ class OffsetBank:
         self.filters = [Filter((w * 1e9) ** 2) for w in WALKS_PER_SQRT_S]
         self.t_s: float | None = None
         self.record: list[Taken] | None = None
+        self.doubt_ns2 = 0.0
         self._segment = 0
         self._loosened = 0.0
 
     def step(self, t_s: float, y_ns: float, r_ns2: float) -> Estimate:
         """Take a measurement; `t_s` must not go back."""
         if self.record is not None:
-            self.record.append(Taken(t_s, y_ns, r_ns2, self._segment, self._loosened))
+            self.record.append(
+                Taken(t_s, y_ns, r_ns2, self._segment, self._loosened, self.doubt_ns2)
+            )
         self._loosened = 0.0
         dt_s = 0.0 if self.t_s is None else max(t_s - self.t_s, 0.0)
         self.t_s = t_s

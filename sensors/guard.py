@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import math
+from dataclasses import replace
 
 from syncline.sensors.bank import BlockNoise, Estimate, OffsetBank
 from syncline.sensors.blocks import Block
@@ -27,6 +28,7 @@ FORWARD_SIGMAS = 8.0
 SLEW_NS_S = 500_000.0
 """Largest slew that adjtime makes (500 ppm)."""
 RECENT_S = 3.0
+SLEW_DOUBT_S = 2.0
 STALL_SHARE = 0.6
 """Late blocks that arrived within less than this share of their own length are a stall's queue."""
 
@@ -61,6 +63,8 @@ class BlockGuard:
         self.since: Block | None = None
         self._pending: list[tuple[float, float, float, Block]] = []
         self._held_ns = 0.0
+        self._slew_ns2 = 0.0
+        self._normal = (0.0, 0.0)
         self._event_s = -math.inf
 
     def restart(self, t_s: float, offset_ns: float, sigma_ns: float) -> Estimate:
@@ -68,6 +72,7 @@ class BlockGuard:
         self.noise.restart()
         self._pending.clear()
         self.delay_ns = 0.0
+        self.bank.doubt_ns2 = 0.0
         self.bank.restart(t_s, offset_ns, sigma_ns)
         return self.bank.estimate()
 
@@ -86,7 +91,8 @@ class BlockGuard:
         sigma_ns = math.sqrt(est.variance_at(t_s) + r_ns2)
         if not self._is_alarm(late_ns, sigma_ns):
             self._pending.clear()
-            return self.bank.step(t_s, y_ns, r_ns2), Verdict.NORMAL
+            self._normal = (t_s, late_ns)
+            return self._doubt(self.bank.step(t_s, y_ns, r_ns2)), Verdict.NORMAL
         if self._pending and (self._pending[-1][2] > 0.0) != (late_ns > 0.0):
             self._pending.clear()
         self._pending.append((t_s, y_ns, late_ns, block))
@@ -110,29 +116,43 @@ class BlockGuard:
         return recent and same and abs(late_ns) > FOLLOW_SIGMAS * sigma_ns
 
     def _decide(self, est: Estimate, sigma_ns: float) -> tuple[Estimate, Verdict]:
-        (_, _, late1, block1), (t2, _, late2, block2) = self._pending
+        (t1, _, late1, block1), (t2, _, late2, block2) = self._pending
         if late2 > 0.0 and (_is_queue(block1, block2) or late1 < FORWARD_NS < late2):
             del self._pending[0]
             return est, Verdict.PENDING
         self.since = block1
         if min(late1, late2) > max(FORWARD_NS, FORWARD_SIGMAS * sigma_ns):
             verdict = Verdict.FORWARD
+            self._slew_ns2 = 0.0
             self._held_ns = 0.0
             self._shift(0.5 * (late1 + late2))
         elif self._returns(late2, sigma_ns):
             verdict = Verdict.PATH
             self._hold(-self.delay_ns)
-        elif self._is_growing(late1, late2) or t2 - self._event_s < RECENT_S:
+        elif self._is_growing(t1, late1, t2, late2) or t2 - self._event_s < RECENT_S:
             return self._slew(), Verdict.SLEW
         else:
             verdict = Verdict.PATH
+            self._slew_ns2 = 0.0
             self._hold(0.5 * (late1 + late2))
         return self._apply(), verdict
+
+    def _doubt(self, est: Estimate) -> Estimate:
+        """Add what may be wrong with the verdict itself.
+
+        While a delay is held apart, how well its size is known is part of the offset; just after a
+        slew was assumed, it may have been a step after all.
+        """
+        doubt = self.bank.doubt_ns2
+        if est.t_s - self._event_s < SLEW_DOUBT_S:
+            doubt += self._slew_ns2
+        return replace(est, p00=est.p00 + doubt) if doubt else est
 
     def _slew(self) -> Estimate:
         if self._pending[-1][0] - self._event_s < RECENT_S:
             self._unhold()
         self.bank.loosen(SLEW_NS_S)
+        self._slew_ns2 = (0.5 * self._pending[-1][2]) ** 2
         est = self._apply()
         self._held_ns = 0.0
         return est
@@ -141,10 +161,16 @@ class BlockGuard:
         """The held delay has gone: a block is early by just that much."""
         return self.delay_ns > 0.0 and abs(late_ns + self.delay_ns) < EARLY_SIGMAS * sigma_ns
 
-    def _is_growing(self, late1: float, late2: float) -> bool:
-        grown = abs(late2) - abs(late1)
-        noise = 1.5 * math.sqrt(2.0 * self.noise.r_ns2)
-        return grown > max(0.2 * abs(late2), noise)
+    def _is_growing(self, t1: float, late1: float, t2: float, late2: float) -> bool:
+        """A ramp grows from block to block, and came from where the last normal block was."""
+        sign = math.copysign(1.0, late2)
+        grown = sign * (late2 - late1)
+        noise = math.sqrt(2.0 * self.noise.r_ns2)
+        if grown <= max(0.2 * abs(late2), 1.5 * noise):
+            return False
+        t0, late0 = self._normal
+        before = grown / max(t2 - t1, 1e-3) * min(t1 - t0, 1.0)
+        return sign * (late1 - late0) <= before + noise
 
     def _shift(self, by_ns: float) -> None:
         self.noise.restart()
@@ -161,12 +187,18 @@ class BlockGuard:
             held = late_ns
         self.delay_ns += held
         self._held_ns = held
+        if held:
+            self.bank.doubt_ns2 = (
+                self.bank.doubt_ns2 + self.noise.r_ns2 if self.delay_ns > 0.0 else 0.0
+            )
         if held != late_ns:
             self.bank.shift(late_ns - held, self.noise.r_ns2)
         self._move_pending(-held)
 
     def _unhold(self) -> None:
-        self.delay_ns -= self._held_ns
+        self.delay_ns = max(self.delay_ns - self._held_ns, 0.0)
+        if self.delay_ns == 0.0:
+            self.bank.doubt_ns2 = 0.0
         self._move_pending(self._held_ns)
         if self._held_ns:
             self.bank.shift(self._held_ns, self.noise.r_ns2)
@@ -181,7 +213,7 @@ class BlockGuard:
             est = self.bank.step(t_s, y_ns, self.noise.r_ns2)
         self._pending.clear()
         self.noise.restart()
-        return est
+        return self._doubt(est)
 
 
 def _is_queue(first: Block, last: Block) -> bool:

@@ -164,7 +164,8 @@ def _backward(
         out.append((m0, m1, s00))
     table = np.array(out[::-1], dtype=np.float64)
     t_s = np.array([t.t_s for t in group], dtype=np.float64)
-    return _Knots(t_s, table[:, 0], table[:, 1], np.maximum(table[:, 2], 0.0))
+    doubt = np.array([t.doubt_ns2 for t in group], dtype=np.float64)
+    return _Knots(t_s, table[:, 0], table[:, 1], np.maximum(table[:, 2], 0.0) + doubt)
 
 
 def _at(knots: _Knots, t_s: F64) -> tuple[F64, F64]:

@@ -12,7 +12,6 @@ from syncline.sensors.smooth import smooth_clock
 from syncline.sensors.trigger import TriggerMatcher, match_arrays
 
 I64 = NDArray[np.int64]
-F64 = NDArray[np.float64]
 
 LEAST_TOLERANCE_NS = 1_000_000
 """A declared least delay is never trusted closer than this."""
@@ -28,7 +27,7 @@ def mid_exposure(
     readout_ns: int,
     dma_ns: int,
     online: bool = True,
-) -> tuple[I64, F64, I64, I64]:
+) -> tuple[I64, I64, I64, I64]:
     """Host time of the middle of exposure of the first row of each frame.
 
     The device's periodic event is the start of exposure (anchor "trigger": end of frame = event +
@@ -46,7 +45,8 @@ def mid_exposure(
     `[-bias_high_ns, -bias_low_ns]`; while nothing is held both readings are the same interval.
 
     Args:
-        sequence: Frame counter (N,), with gaps at drops; repeats are refused.
+        sequence: Frame counter (N,), with gaps at drops. A repeat gets the time that its own device
+            time says.
         device_ns: Device time of the periodic event (N,), nanoseconds.
         exposure_ns: Exposure (N,), nanoseconds.
         arrival_ns: Host arrival (N,), nanoseconds.
@@ -56,11 +56,10 @@ def mid_exposure(
         online: True = causal, each frame from itself and earlier ones; False = from both sides.
 
     Returns:
-        (mid_ns, sigma_ns, bias_low_ns, bias_high_ns), arrays (N,).
+        (mid_ns, sigma_ns, bias_low_ns, bias_high_ns), int64 arrays (N,).
 
     Raises:
-        SensorDataError: Arrays differ in length, an exposure is negative, a sequence number comes
-            twice, or the anchor is unknown.
+        SensorDataError: Arrays differ in length, an exposure is negative, or the anchor is unknown.
     """
     side = _side(anchor)
     number, device, exposure, arrival = (
@@ -82,9 +81,10 @@ def mid_exposure(
         live, offset, sigma = smooth.live, smooth.offset_ns, smooth.sigma_ns
     mid = device + offset + side * (exposure // 2)
     slack = np.ceil(3.0 * sigma).astype(np.int64)
+    whole = np.ceil(sigma).astype(np.int64)
     low = live.bias_low_ns - slack
     high = live.bias_high_ns + tolerance_ns + slack
-    return mid, sigma, low, high
+    return mid, whole, low, high
 
 
 def _side(anchor: Anchor | str) -> int:
@@ -106,12 +106,6 @@ def _check(number: I64, device: I64, exposure: I64, arrival: I64) -> None:
     if len(number) and int(exposure.min()) < 0:
         at = int(np.argmin(exposure))
         raise SensorDataError(f"exposure_ns[{at}]={int(exposure[at])} must be at least 0")
-    repeats = np.flatnonzero(np.diff(number) == 0)
-    if len(repeats):
-        at = int(repeats[0]) + 1
-        raise SensorDataError(
-            f"sequence[{at}]={int(number[at])} comes twice", remedy="Drop the duplicate frame"
-        )
 
 
 def match_triggers(

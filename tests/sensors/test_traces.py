@@ -193,8 +193,6 @@ def test_bad_arrays_are_refused() -> None:
         mid_exposure(one, one, one, one[:2], anchor="trigger", readout_ns=1, dma_ns=1)
     with pytest.raises(SensorDataError, match="exposure_ns"):
         mid_exposure(one, one, one - 1, one, anchor="trigger", readout_ns=1, dma_ns=1)
-    with pytest.raises(SensorDataError, match="twice"):
-        mid_exposure([0, 1, 1], one, one, one, anchor="trigger", readout_ns=1, dma_ns=1)
     empty = mid_exposure(
         [], [], [], [], anchor=Anchor.READOUT, readout_ns=1, dma_ns=1, online=False
     )
