@@ -1,4 +1,8 @@
-"""A video file as a camera: presentation times become device stamps, never `index / fps`."""
+"""A video file as a camera: presentation times become device stamps, never `index / fps`.
+
+A stamps file beside the video (`stamps.py`) tells the times better than the container. A GoPro's
+telemetry track gives every frame its exposure.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,9 @@ from numpy.typing import NDArray
 
 from syncline.errors import MediaError
 from syncline.sensors.adapter import Health, HealthState
-from syncline.sensors.frame import FrameEvent, Quality, RawFrame, Stamp
+from syncline.sensors.adapters.gopro import bind_exposures, read_telemetry
+from syncline.sensors.adapters.stamps import FrameStamps, read_stamps, stamps_path
+from syncline.sensors.frame import Exposure, FrameEvent, Quality, RawFrame, Stamp
 from syncline.timebase import NS_PER_S, Clock
 
 MAX_PIXELS = 64_000_000
@@ -28,7 +34,8 @@ COARSE_TICK_NS = 100_000
 class VideoFile:
     """Frames of a video file in presentation order.
 
-    Memory: one decoded frame and the decoder's own reference frames.
+    Memory: one decoded frame and the decoder's own reference frames; with stamps or telemetry also
+    some 100 bytes per frame of the file.
 
     Args:
         path: File that FFmpeg can read.
@@ -55,6 +62,10 @@ class VideoFile:
         self.frame_count = 0
         self.size_px = (0, 0)
         self.quality = Quality.NO_EXPOSURE
+        self._offsets_ns: NDArray[np.int64] | None = None
+        self._exposures: tuple[Exposure | None, ...] = ()
+        self._stamps: FrameStamps | None = None
+        self._notes: list[str] = []
 
     def open(self) -> None:
         """Open the file and read the stream's geometry.
@@ -76,7 +87,38 @@ class VideoFile:
         stream.thread_count = self._threads
         stream.thread_type = "FRAME" if self._threads > 1 else "SLICE"
         self._read_geometry(stream)
+        self._read_extras()
         self._state = HealthState.OK
+
+    def _read_extras(self) -> None:
+        """Stamps beside the file and exposures inside it; damaged telemetry costs no picture."""
+        assert self._container is not None
+        self._notes = []
+        stamps = stamps_path(self._path)
+        self._stamps = read_stamps(stamps) if stamps.is_file() else None
+        if self._stamps is not None:
+            self._notes.append(f"times from {stamps.name}")
+        self._offsets_ns, self._exposures = None, ()
+        if any(stream.type == "data" for stream in self._container.streams):
+            self._read_exposures()
+        if self._stamps is not None and self._offsets_ns is None:
+            self._offsets_ns = presentation_offsets(self._path)
+
+    def _read_exposures(self) -> None:
+        try:
+            telemetry = read_telemetry(self._path)
+        except MediaError as error:
+            self._errors += 1
+            self._notes.append(f"no exposures: {error.message}")
+            return
+        if telemetry is None or "SHUT" not in telemetry.streams:
+            return
+        self._offsets_ns = presentation_offsets(self._path)
+        bound = bind_exposures(telemetry, self._offsets_ns)
+        self._exposures = bound.of_frame
+        self.quality = Quality.NO_EXPOSURE if bound.missing else Quality.OK
+        bound_count = len(bound.of_frame) - bound.missing
+        self._notes.append(f"exposure of {bound_count} of {len(bound.of_frame)} frames")
 
     def _read_geometry(self, stream: av.video.VideoStream) -> None:
         width, height = stream.codec_context.width, stream.codec_context.height
@@ -110,7 +152,9 @@ class VideoFile:
                     self._errors += 1
                     continue
                 offset_ns = int((frame.pts - first_pts) * time_base * NS_PER_S)
-                yield self._raw_frame(frame, self._start_ns + offset_ns)
+                raw = self._raw_frame(frame, offset_ns)
+                if raw is not None:
+                    yield raw
         except (av.error.FFmpegError, ValueError) as error:
             self._errors += 1
             if self._frames == 0:
@@ -122,33 +166,47 @@ class VideoFile:
             raise MediaError(f"{self._path} holds no pictures", remedy="Record it again")
         self._state = HealthState.ENDED
 
-    def _raw_frame(self, frame: av.video.VideoFrame, t_ns: int) -> RawFrame:
+    def _raw_frame(self, frame: av.video.VideoFrame, offset_ns: int) -> RawFrame | None:
+        """None for a frame that the stamps file does not tell of."""
+        index = self._frames if self._offsets_ns is None else self._index_of(offset_ns)
         # Half a tick of rounding is the only error we know of; its spread is uniform.
-        sigma_ns = self.tick_ns / 12**0.5
+        t_ns, sigma_ns, event = self._start_ns + offset_ns, self.tick_ns / 12**0.5, FrameEvent.EOF
+        if self._stamps is not None:
+            stamped_ns = self._stamps.of(index)
+            if stamped_ns is None:
+                self._errors += 1
+                return None
+            t_ns, sigma_ns, event = stamped_ns, self._stamps.sigma_ns, self._stamps.event
+        exposure = self._exposures[index] if index < len(self._exposures) else None
         image: NDArray[np.uint8] = np.asarray(frame.to_ndarray(format="bgr24"), dtype=np.uint8)
-        raw = RawFrame(
-            camera=self._camera,
-            sequence=self._frames,
-            device_ticks=None,
-            driver=Stamp(t_ns, Clock.MONOTONIC_RAW, FrameEvent.EOF, sigma_ns),
-            arrival=Stamp(t_ns, Clock.MONOTONIC_RAW, FrameEvent.ARRIVAL),
-            payload=image,
-        )
         self._frames += 1
         self._last_ns = t_ns
-        return raw
+        return RawFrame(
+            camera=self._camera,
+            sequence=index,
+            device_ticks=None,
+            driver=Stamp(t_ns, Clock.MONOTONIC_RAW, event, sigma_ns),
+            arrival=Stamp(t_ns, Clock.MONOTONIC_RAW, FrameEvent.ARRIVAL),
+            exposures=() if exposure is None else (exposure,),
+            payload=image,
+        )
+
+    def _index_of(self, offset_ns: int) -> int:
+        assert self._offsets_ns is not None
+        return int(np.searchsorted(self._offsets_ns, offset_ns))
 
     def health(self) -> Health:
         """State and counters."""
-        coarse = self.tick_ns > COARSE_TICK_NS
+        coarse = " (coarse)" if self.tick_ns > COARSE_TICK_NS else ""
+        tick = f"container tick {self.tick_ns / 1e3:g} us{coarse}"
         return Health(
             self._state,
             frames=self._frames,
             errors=self._errors,
             last_ns=self._last_ns,
             stamp_clock=Clock.MONOTONIC_RAW,
-            stamp_event=FrameEvent.EOF,
-            detail=f"container tick {self.tick_ns / 1e3:g} us" + (" (coarse)" if coarse else ""),
+            stamp_event=FrameEvent.EOF if self._stamps is None else self._stamps.event,
+            detail="; ".join([tick, *self._notes]),
         )
 
     def close(self) -> None:
@@ -158,6 +216,29 @@ class VideoFile:
             self._container = None
         if self._state is not HealthState.ENDED:
             self._state = HealthState.CLOSED
+
+
+def presentation_offsets(path: Path) -> NDArray[np.int64]:
+    """Times of all pictures of the first video stream, read without decoding.
+
+    Returns:
+        int64 (F,) ascending, nanoseconds since the stream's start.
+
+    Raises:
+        MediaError: The file cannot be read.
+    """
+    try:
+        with av.open(str(path), mode="r") as container:
+            stream = container.streams.video[0]
+            time_base, first_pts = stream.time_base or Fraction(1, 90_000), stream.start_time or 0
+            times = [
+                int((packet.pts - first_pts) * time_base * NS_PER_S)
+                for packet in container.demux(stream)
+                if packet.pts is not None and packet.size
+            ]
+    except (OSError, av.error.FFmpegError) as error:
+        raise MediaError(f"cannot read video {path}: {_reason(error)}") from error
+    return np.sort(np.array(times, dtype=np.int64))
 
 
 def _reason(error: BaseException) -> str:
