@@ -146,6 +146,9 @@ class NtpSource:
             health, message = Health.DROPPED, f"{session.dropped}; remove it from the configuration"
         elif self._error:
             health = Health.MISSING if self._transport is None else Health.SILENT
+        elif session.unreached >= 2:
+            health = Health.SILENT
+            message = f"no reply to the last {session.unreached} requests: check network"
         elif session.reach == 0:
             health = Health.STARTING if session.polls < BURST_POLLS else Health.SILENT
             message = "" if health is Health.STARTING else "no reply: check network and firewall"
