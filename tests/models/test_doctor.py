@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -229,3 +231,23 @@ def test_command_line_exit_codes(
 def test_parse_refuses_an_empty_graph() -> None:
     with pytest.raises(ModelError, match="holds no graph"):
         parse_model(onnx.ModelProto(ir_version=8).SerializeToString())
+
+
+_WITHOUT_ONNX = """
+import importlib.util, sys
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "onnx" else real(name, *rest)
+from syncline.cli import main
+sys.exit(main(["model", "check", "x.onnx"]))
+"""
+
+
+def test_missing_onnx_is_one_line_with_the_remedy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_ONNX], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "syncline: the model tooling needs onnx, which is not installed. "
+        "pip install 'syncline[cloud]'"
+    ]
