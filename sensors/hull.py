@@ -92,6 +92,8 @@ class SlidingHull:
         hull: list[tuple[float, float]] = []
         for px, pz in self._points:
             x, z = float(px - x0), float(pz - z0)
+            if hull and x <= hull[-1][0]:
+                continue
             while len(hull) >= 2 and _is_above(hull[-2], hull[-1], x, z):
                 hull.pop()
             hull.append((x, z))

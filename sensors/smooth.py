@@ -81,7 +81,7 @@ def smooth_clock(
     online.finish()
     x0_ns, z0_ns = online.origin_ns
     groups = _split(record)
-    walk = _refine(groups, max(_best_walk(groups), _slowest(groups, window_s)))
+    walk = max(_best_walk(groups), _slowest(groups, window_s))
     knots = [_smooth(group, walk) for group in groups]
     t_s = (device_ns - x0_ns).astype(np.float64) * 1e-9
     offset, sigma, segment = _evaluate(knots, t_s, (host_ns - device_ns - z0_ns).astype(np.float64))
@@ -105,14 +105,22 @@ def _slowest(groups: list[list[Taken]], window_s: float) -> float:
 
 
 def _best_walk(groups: list[list[Taken]]) -> float:
-    scores = [sum(_likelihood(group, walk) for group in groups) for walk in WALK_GRID]
-    return WALK_GRID[int(np.argmax(scores))]
+    """Climb the likelihood from the grid's middle, then half a step to either side."""
+    known: dict[float, float] = {}
 
+    def score(walk: float) -> float:
+        if walk not in known:
+            known[walk] = sum(_likelihood(group, walk) for group in groups)
+        return known[walk]
 
-def _refine(groups: list[list[Taken]], walk: float) -> float:
-    tries = (0.5 * walk, walk, 2.0 * walk)
-    scores = [sum(_likelihood(group, one) for group in groups) for one in tries]
-    return tries[int(np.argmax(scores))]
+    at = len(WALK_GRID) // 2
+    while True:
+        near = range(max(at - 1, 0), min(at + 2, len(WALK_GRID)))
+        best = max(near, key=lambda k: score(WALK_GRID[k]))
+        if best == at:
+            break
+        at = best
+    return max((0.5 * WALK_GRID[at], WALK_GRID[at], 2.0 * WALK_GRID[at]), key=score)
 
 
 def _likelihood(group: list[Taken], walk: float) -> float:
