@@ -1,4 +1,4 @@
-"""Likelihood of queueing delay: a mixture of exponentials over a fixed grid of scales, plus stamp noise.
+"""Likelihood of queueing delay: a mixture of exponentials on a grid of scales, plus stamp noise.
 
 A one-way delay is a fixed path plus a queue that can only be late. The excess over the path is
 modelled as a mixture of exponentials with scales on a geometric grid: any completely monotone,
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-SCALES_S: Floats = 1e-6 * 4.0 ** np.arange(12)
+SCALES_S: Floats = np.asarray(1e-6 * 4.0 ** np.arange(12), dtype=np.float64)
 """Scales of the mixture, seconds: 1 us to 4 s."""
 
 _RATES = 1.0 / SCALES_S
@@ -82,8 +82,8 @@ def tilt(excess: Floats, var: Floats, log_weights: Floats, active: NDArray[np.in
     """Match a normal cavity against the delay likelihood.
 
     Args:
-        excess: Observed delay minus the cavity mean of the path line, s (R,). Negative is impossible
-            but for stamp noise and an uncertain line.
+        excess: Observed delay minus the cavity mean of the path line, s (R,). Negative is
+            impossible but for stamp noise and an uncertain line.
         var: Cavity variance plus noise variance, s^2 (R,).
         log_weights: Log weight of each active scale for each row (R, A).
         active: Indices into `SCALES_S` (A,).

@@ -10,7 +10,6 @@ States of the joint window are remembered for half an hour. Two tests compare th
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import dataclass
 

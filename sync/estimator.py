@@ -1,9 +1,10 @@
 """The estimator: measurements in, mapping segments and events out. A pure step, no clocks, no I/O.
 
-Own clock: the joint window's line (see window.py), or the fast track of a one-way source while that
-is fresh. Every measurement is first judged against the own clock: what contradicts it is refused and
-counted, never averaged. A young clock yields to a consistent majority; an established one to policy
-(`accept_step`), to three agreeing sources, or when refused for longer than its record can outweigh.
+Own clock: the joint window's line (see window.py), or the fast track of a one-way source while
+that is fresh. Every measurement is first judged against the own clock: what contradicts it is
+refused and counted, never averaged. A young clock yields to a consistent majority; an established
+one to policy (`accept_step`), to three agreeing sources, or when refused for longer than its record
+can outweigh.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import math
 from dataclasses import dataclass
 
 from syncline.sync.events import Adjust, Event, StateChange, Verdict
-from syncline.sync.oscillator import LearnedOscillator
 from syncline.sync.measurement import UNUSABLE, Flag, Measurement
+from syncline.sync.oscillator import LearnedOscillator
 from syncline.sync.selection import NORMAL_KINDS, Selection
 from syncline.sync.settings import EstimatorSettings
 from syncline.sync.watch import Watch
@@ -132,7 +133,7 @@ class TimeEstimator:
             self._settle(force=True)
         return core.events
 
-    # -- answers -----------------------------------------------------------------------------------
+    # -- answers ---------------------------------------------------------------------------------
 
     def segment(self, raw_ns: int) -> MappingSegment | None:
         """The mapping in force at `raw_ns` (at or after the last update); None while COLD."""
@@ -156,11 +157,13 @@ class TimeEstimator:
         s = self.settings
         age = max(t - line.t, 0.0)
         ramp = min(age, s.thermal_s)
-        thermal = s.thermal_rate * ramp * (age - 0.5 * ramp)
+        rate = min(max(s.thermal_rate, 0.1 * line.wander), s.thermal_limit)
+        thermal = rate * ramp * (age - 0.5 * ramp)
         fresh = self.core.optimism() ** 2 - 1.0
         spread = line.var(t) + thermal * thermal + fresh * line.yy * age * age
+        spread += (s.wander_margin**2 - 1.0) * line.wander**2 * age**3 / 3.0
         noise = s.coverage_z * math.sqrt(spread)
-        return noise + s.stat_floor_ns * 1e-9
+        return noise + self.core.doubt(line, t) + s.stat_floor_ns * 1e-9
 
     def sources(self) -> list[SourceStatus]:
         """Status of every source."""
@@ -195,7 +198,7 @@ class TimeEstimator:
         if not self._started:
             self.core = Selection(self.settings, learned, keep=self.core.keep)
 
-    # -- state and segments ---------------------------------------------------------------------------
+    # -- state and segments ----------------------------------------------------------------------
 
     def _settle(self, *, force: bool = False) -> None:
         """Retire silent tracks, set the state, publish."""

@@ -22,7 +22,7 @@ class Edges:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """By how much (s) an exchange contradicts the own clock, and whether a shorter path explains it.
+    """By how much (s) an exchange contradicts the own clock; does a shorter path explain it?
 
     Attributes:
         excess: Contradiction beyond what is forgiven; not positive when there is none.

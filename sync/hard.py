@@ -1,9 +1,9 @@
 """The hard bound: an interval of offsets that holds whatever the path did.
 
 Every exchange with an honest server proves `t3 - t4 <= offset <= t2 - t1` (Marzullo 1984); each
-direction also took at least `min_one_way` of the shortest round trip. Between exchanges the interval
-follows the estimated rate and widens by the oscillator limit; intervals of all accepted exchanges
-are intersected.
+direction also took at least `min_one_way` of the shortest round trip. Between exchanges the
+interval follows the estimated rate and widens by the oscillator limit; intervals of all accepted
+exchanges are intersected.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a time source hands to the estimator: one comparison of its time with the raw clock.
 
-All values are int64 nanoseconds. An NTP exchange (t1, t2, t3, t4) becomes the pair of midpoints and
-the round-trip delay (RFC 5905, section 8): `utc - raw` is the offset and `delay` bounds its error to
-plus or minus `delay / 2` whatever the two path halves are.
+All values are int64 nanoseconds. An NTP exchange (t1, t2, t3, t4) becomes the pair of midpoints
+and the round-trip delay (RFC 5905, section 8): `utc - raw` is the offset and `delay` bounds its
+error to plus or minus `delay / 2` whatever the two path halves are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from syncline.errors import MeasurementError
 
 MAX_DELAY_NS = 60 * 1_000_000_000
-"""A reply older than this is no measurement (RFC 5905 MAXDISP is 16 s; cellular links buffer more)."""
+"""A reply older than this is no measurement (RFC 5905: 16 s; cellular links buffer more)."""
 
 
 class SourceKind(enum.IntEnum):

@@ -11,8 +11,8 @@ from syncline.sync.drag import DragWatch, Memory
 from syncline.sync.events import Event, SourceVerdict, Step, Verdict
 from syncline.sync.gate import Edges, Finding, against_path, against_proof
 from syncline.sync.hard import HardInterval
-from syncline.sync.oscillator import LearnedOscillator
 from syncline.sync.measurement import Measurement, SourceKind
+from syncline.sync.oscillator import LearnedOscillator
 from syncline.sync.settings import EstimatorSettings
 from syncline.sync.track import Block, Track
 from syncline.sync.watch import Refused, Watch, agree
@@ -53,8 +53,9 @@ class Selection:
         self.last_accept = -1e18
         self.events: list[Event] = []
         self.restarted = False
+        self._middle = (-1e18, 0.0, 0.0)
 
-    # -- time and the own clock --------------------------------------------------------------------
+    # -- time and the own clock ------------------------------------------------------------------
 
     def seconds(self, raw_ns: int) -> float:
         """Raw time as seconds since the first measurement."""
@@ -111,7 +112,7 @@ class Selection:
         """True while a one-way source leads."""
         return any(w.track and w.verdict == Verdict.SELECTED for w in self.watches.values())
 
-    # -- exchanges ---------------------------------------------------------------------------------
+    # -- exchanges -------------------------------------------------------------------------------
 
     def take_exchange(self, watch: Watch, m: Measurement, t: float) -> None:
         """Judge and use an exchange."""
@@ -140,6 +141,21 @@ class Selection:
         elif watch.verdict != Verdict.DRAGGING or watch.fits:
             self.accept(watch, t)
             self._prove(watch, edges, root)
+            gap = min(max(t - self._middle[0], 0.0), 4096.0)
+            self._middle = (t, offset, gap)
+
+    def doubt(self, line: Line, t: float) -> float:
+        """What a change of rate since the last but one exchange may have hidden behind a queue, s.
+
+        After a long gap the newest exchange may be read as queue or as drift; its midpoint says how
+        far the drift reading is away, the gap how far a temperature ramp could have gone.
+        """
+        at, middle, gap = self._middle
+        if at < -1e17 or line.t > at + 1.0:
+            return 0.0
+        ramp = 0.5 * self.settings.ramp_rate * gap * gap
+        hidden = min(abs(middle - line.at(at)), ramp)
+        return hidden * (1.0 + 2.0 * max(t - at, 0.0) / max(gap, 16.0))
 
     def _judge(self, watch: Watch, edges: Edges, line: Line | None) -> Finding:
         if watch.verdict == Verdict.DRAGGING:
@@ -169,7 +185,7 @@ class Selection:
         return good
 
     def _astray(self, line: Line) -> bool:
-        """True when a solve left what is proved or possible: sources that contradict can do that."""
+        """True when a solve left what is proved or possible: contradicting sources do that."""
         if not math.isfinite(line.x + line.y):
             return True
         if self.young() or not self.hard.known or not self.drags.history:
@@ -182,7 +198,7 @@ class Selection:
         slack = 0.25 * (self.hard.high - self.hard.low) + 2e-5
         return not self.hard.low - slack <= x <= self.hard.high + slack
 
-    # -- one-way sources -----------------------------------------------------------------------------
+    # -- one-way sources -------------------------------------------------------------------------
 
     def take_normal(self, watch: Watch, m: Measurement, t: float) -> None:
         """Judge and use a sample of a one-way source."""
@@ -267,7 +283,7 @@ class Selection:
             self._feed_block(watch, block)
         watch.track = None
 
-    # -- accept, refuse, restart -----------------------------------------------------------------------
+    # -- accept, refuse, restart -----------------------------------------------------------------
 
     def accept(self, watch: Watch, t: float) -> None:
         """Note that a measurement was used."""
@@ -301,7 +317,7 @@ class Selection:
         return self.raw0_ns + round(self.now * 1e9)
 
     def _consider_restart(self) -> None:
-        """Yield to a consistent majority: at once while young, later to three sources or to time."""
+        """Yield to a consistent majority: at once while young, later to three sources or time."""
         since = [[i for i in w.refused if i.t > w.last_accept_t] for w in self.watches.values()]
         items = sorted((i for group in since for i in group), key=lambda i: i.t)
         if len(items) < 2:
@@ -350,7 +366,7 @@ class Selection:
         self.restarted = True
         self.events.append(Step(self.now_ns(), Clock.UTC, round(size * 1e9), 0, -1, reason))
 
-    # -- drags -------------------------------------------------------------------------------------------
+    # -- drags -----------------------------------------------------------------------------------
 
     def _check_drags(self) -> None:
         line = self.window.line

@@ -23,8 +23,8 @@ class EstimatorSettings:
         wander_boost: Over-relaxation of the EM step.
         white_fm: White FM, sqrt(s).
         rate_sigma: One sigma of the oscillator's rate before anything is known.
-        asymmetry: One sigma of the unseen asymmetry as a share of the shortest round trip.
-        min_one_way: Share of the shortest round trip that each direction takes at least (hard bound).
+        asymmetry: One sigma of unseen asymmetry as a share of the shortest round trip.
+        min_one_way: Least share of the shortest round trip that each way takes (hard bound).
         delay_weight: Replies that the prior of the delay scales is worth.
         delay_memory: Replies over which the delay scales are remembered.
         path_wander: Random walk of the shortest delay, share of the round trip per sqrt(1000 s).
@@ -32,12 +32,15 @@ class EstimatorSettings:
         drift_limit_ppb: Oscillator limit: how far the rate may leave its estimate (hard bound).
         proof_drift_ppb: The same while sources are heard, for carrying proofs forward.
         thermal_rate: Rate change by temperature, 1/s, that the statistical bound allows for.
+        thermal_limit: The most of it, reached when the oscillator was seen to wander.
         thermal_s: For how long.
+        ramp_rate: Steepest temperature ramp, 1/s, that may hide behind a queue after a gap.
         gnss_sigma_ns: Noise of one GNSS sample that states none.
         gnss_bias_ns: One sigma of GNSS's own constant error.
         gnss_trust_ns: Hard bound of a GNSS sample: the drag that may pass before it is found.
         coverage_z: Sigmas of the statistical bound.
         stat_floor_ns: Least statistical bound.
+        wander_margin: Factor on the wander since the newest row, for the statistical bound.
         fresh_rows: Rows below which the rate's sigma is taken for optimistic.
         gate_sigma: Sigmas beyond which a measurement contradicts the own clock.
         gate_share: Share of the round trip that is forgiven besides.
@@ -78,12 +81,15 @@ class EstimatorSettings:
     drift_limit_ppb: float = 1000.0
     proof_drift_ppb: float = 500.0
     thermal_rate: float = 3e-10
+    thermal_limit: float = 8e-10
+    ramp_rate: float = 1e-9
     thermal_s: float = 1000.0
     gnss_sigma_ns: float = 250.0
     gnss_bias_ns: float = 50.0
     gnss_trust_ns: float = 20_000.0
     coverage_z: float = 3.29
     stat_floor_ns: float = 200.0
+    wander_margin: float = 1.6
     fresh_rows: float = 60.0
     gate_sigma: float = 6.0
     gate_share: float = 0.1

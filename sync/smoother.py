@@ -1,10 +1,10 @@
 """Re-timing: one joint smoother over a whole drive, run afterwards.
 
-The causal estimator has judged every measurement and left each accepted row with an expectation-
-propagation site. Here all rows of a timescale are solved at once, with knots over the whole drive and
-the sites matched again until they settle: the forward-backward solution of one joint model, not a sum
-of two filters. What the filter knew is included, so the median error cannot get worse for want of
-data.
+The causal estimator has judged every measurement and left each accepted row with an
+expectation-propagation site. Here all rows of a timescale are solved at once, with knots over the
+whole drive and the sites matched again until they settle: the forward-backward solution of one
+joint model, not a sum of two filters. What the filter knew is included, so the median error
+cannot get worse for want of data.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def measurements(rows: Sequence[Row]) -> list[Measurement]:
 
 def as_seconds(ns: NDArray[np.int64]) -> NDArray[np.float64]:
     """Nanoseconds to float seconds."""
-    return ns * 1e-9
+    return np.asarray(ns * 1e-9, dtype=np.float64)
 
 
 def retime(
@@ -120,10 +120,8 @@ def retime(
     Returns:
         UTC (s) and the hard bound on its error (s), of the shape of `t_raw`.
     """
-    items = list(measurements_or_rows)
-    known = [m for m in items if isinstance(m, Measurement)]
-    if len(known) != len(items):
-        known = measurements([m for m in items if not isinstance(m, Measurement)])
+    known = [m for m in measurements_or_rows if isinstance(m, Measurement)]
+    known += measurements([m for m in measurements_or_rows if isinstance(m, Mapping)])
     scalar = np.ndim(t_raw) == 0
     t = np.atleast_1d(np.asarray(t_raw, dtype=np.float64))
     utc_ns, _, hard = Retimed(known, config).at(np.rint(t * 1e9).astype(np.int64))

@@ -1,4 +1,4 @@
-"""Fast two-state filter of a one-way source (GNSS, PPS): offset and rate, a few microseconds a sample.
+"""Fast two-state filter of a one-way source (GNSS, PPS): offset and rate, microseconds a sample.
 
 It also watches for a drag: a source that pulls time away changes its rate at once, an oscillator
 cannot. The newest samples are compared with what states of 8 to 40 s ago predict; a difference that

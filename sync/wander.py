@@ -60,8 +60,8 @@ def interpolate(
     """Weights of the knots for the offset at `t_s` (R,), all within the knots.
 
     Returns:
-        Index of the left knot (R,), weights of (x, y) left and (x, y) right (R, 4), and the variance
-        of the bridge between the knots (R,).
+        Index of the left knot (R,), weights of (x, y) left and (x, y) right (R, 4), and the
+        variance of the bridge between the knots (R,).
     """
     n = len(t_s)
     if len(knots_s) < 2:

@@ -121,7 +121,7 @@ class Window:
         twin.by_name = dict(self.by_name)
         return twin
 
-    # -- rows in -------------------------------------------------------------------------------
+    # -- rows in ---------------------------------------------------------------------------------
 
     def add_exchange(self, name: str, t: float, upper: float, lower: float, sigma: float) -> None:
         """Two edges of an exchange at local midpoint `t`, s."""
@@ -147,7 +147,7 @@ class Window:
         self._trim()
 
     def _in_reach(self, t: float) -> bool:
-        """False for a late row from before the prior; before anything is absorbed the prior yields."""
+        """False for a late row from before the prior; until rows are absorbed the prior yields."""
         if t >= self.prior.t:
             return True
         if self.absorbed == 0:
@@ -181,7 +181,21 @@ class Window:
         if state.normal:
             return 0.0, 1e-18, (self.settings.gnss_bias_ns * 1e-9) ** 2
         half = 0.5 * state.round_trip_s
-        return half, half * half, (self.settings.asymmetry * state.round_trip_s) ** 2
+        return half, half * half, (self.settings.asymmetry * self._scale(state)) ** 2
+
+    def _scale(self, state: LineState) -> float:
+        """Round trip that asymmetry is scaled by: between a path's own and that of its peers.
+
+        Whether asymmetry grows with distance is not known; the geometric mean with the peers of
+        similar distance loses least either way.
+        """
+        trips = [s.round_trip_s for s in self.lines if not s.normal]
+        near = [trip for trip in trips if trip <= 5.0 * min(trips)]
+        own = state.round_trip_s
+        if own not in near:
+            return own
+        middle = math.exp(sum(math.log(trip) for trip in near) / len(near))
+        return math.sqrt(own * middle)
 
     def _refresh_prior(self) -> None:
         """Before anything is absorbed, priors follow the shortest round trips seen."""
@@ -195,7 +209,7 @@ class Window:
         cov[0, 0] = self._offset_var
         self.prior = Prior(self.prior.t, mean, cov)
 
-    # -- rows out ------------------------------------------------------------------------------
+    # -- rows out --------------------------------------------------------------------------------
 
     def _trim(self) -> None:
         while len(self.rows) > self.settings.window_rows:
@@ -244,7 +258,7 @@ class Window:
                 cov[2 + 2 * k, 2 + 2 * k] += step * step * dt * 1e-3
         return mean, cov
 
-    # -- solve ---------------------------------------------------------------------------------
+    # -- solve -----------------------------------------------------------------------------------
 
     def knots(self) -> Floats:
         """Times of the knots: dense near the newest row, thinner towards the past."""
@@ -257,7 +271,7 @@ class Window:
         if self.prior.t < t[0] - 1e-3:
             return np.concatenate(([self.prior.t], t))
         t[0] = self.prior.t
-        return t
+        return np.asarray(t, dtype=np.float64)
 
     def solve(self, sweeps: int | None = None) -> Line:
         """Solve the window and return the oscillator's line at its newest row."""
@@ -318,7 +332,7 @@ class Window:
             self.wander,
         )
 
-    # -- oscillator noise ----------------------------------------------------------------------
+    # -- oscillator noise ------------------------------------------------------------------------
 
     def _adapt_wander(self, post: Posterior) -> None:
         energy, count = post.energy
@@ -355,7 +369,7 @@ class Window:
         """(c + b, its variance with x | c - b ...): predicted edges of a line at the newest row.
 
         Returns:
-            Upper edge, its variance, lower edge, its variance (s, s^2), or None for an unknown line.
+            Upper edge, its variance, lower edge, its variance (s, s^2); None for an unknown line.
         """
         if self.post is None or name not in self.by_name or self.line is None:
             return None

@@ -1,4 +1,4 @@
-"""A crystal: rate offset, random-walk and white FM, thermal noise, temperature ramps, real records."""
+"""A crystal: rate, random-walk and white FM, thermal noise, temperature ramps, real records."""
 
 from __future__ import annotations
 
@@ -76,8 +76,7 @@ class Oscillator:
 
     def raw(self, true_s: Floats | float) -> Floats:
         """Seconds on the raw clock (counting from 0) at true time `true_s`."""
-        out: Floats = true_s + np.interp(true_s, self.grid, self.gained)
-        return out
+        return np.asarray(true_s + np.interp(true_s, self.grid, self.gained), dtype=np.float64)
 
 
 def _thermal(spec: OscillatorSpec, n: int, rng: np.random.Generator) -> Floats:

@@ -38,7 +38,7 @@ class TraceRun:
     @property
     def window(self) -> NDArray[np.bool_]:
         a, b = self.events["win"]
-        return (self.t >= a) & (self.t <= b) & np.isfinite(self.error)
+        return np.asarray((self.t >= a) & (self.t <= b) & np.isfinite(self.error))
 
     def rms(self) -> float:
         return float(np.sqrt(np.mean(self.error[self.window] ** 2)))

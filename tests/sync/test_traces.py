@@ -214,7 +214,7 @@ def test_query_before_anything_has_no_bound():
 
 
 def test_logger_drive(shared_data):
-    """Real CAN logger: drift about -79.7 ppm found, the steps at first fix handled, bound honest."""
+    """Real CAN logger: drift about -79.7 ppm found, steps at first fix handled, bound honest."""
     file = shared_data / "drive_logs" / "canmod_gps_164" / "derived_gnss_1hz.csv"
     lines = file.read_text().splitlines()
     est = estimator()
