@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,15 @@ MEMORY = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 
 
 @pytest.fixture
-def ram(tmp_path: Path) -> Path:
+def ram(tmp_path: Path) -> Iterator[Path]:
     """A folder in memory, so that the disk is not what is measured."""
     if MEMORY is None:
-        return tmp_path
+        yield tmp_path
+        return
     folder = MEMORY / f"syncline-bench-{os.getpid()}"
     folder.mkdir(exist_ok=True)
-    return folder
+    yield folder
+    shutil.rmtree(folder)
 
 
 def cpu_s(work: Callable[[], Any], rounds: int = 3) -> float:
