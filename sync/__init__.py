@@ -1,1 +1,1 @@
-"""TODO."""
+"""Time: sources, selection, estimate, jumps, scenes, publication. See docs/time.md."""
