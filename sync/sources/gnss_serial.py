@@ -86,12 +86,13 @@ class GnssSerial:
         return data
 
     def _end(self, now_raw_ns: int) -> None:
-        """Nothing more: a file is read through, a line has hung up, a pipe waits for a writer."""
+        """Nothing more: a file is read through, a line or a pipe has hung up."""
         mode = os.fstat(self._fd).st_mode
         if stat.S_ISREG(mode):
             self._ended = True
             self._give_up(Health.SILENT, f"{self._path} has been read to its end")
-        elif stat.S_ISCHR(mode):
+        else:
+            # A pipe without a writer is readable for ever, so it too is closed and opened later.
             self._retry_raw_ns = now_raw_ns + RETRY_NS
             self._give_up(Health.MISSING, f"{self._path} hung up; check cable and power")
 

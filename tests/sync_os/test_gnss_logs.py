@@ -23,7 +23,7 @@ from syncline.sync.floor import (
 )
 from syncline.sync.sources.gnss_stream import GnssStream
 from syncline.sync.sources.nmea import NmeaEpochs, NmeaReader
-from syncline.sync.sources.ubx import UbxReader
+from syncline.sync.sources.ubx import UbxEpochs, UbxReader, frame_bytes
 from syncline.timebase import TimeState
 from tests.sync_os.gnss_replay import S, logs, pieces, plan, replay
 
@@ -172,6 +172,16 @@ def test_any_bytes_are_read_without_exception(data: bytes, cut: int) -> None:
     mixed = b"$GPRMC," + data + b"*00\r\n\xb5\x62\x01\x07" + data
     for at in range(0, len(mixed), cut):
         stream.feed(mixed[at : at + cut], at)
+
+
+@given(payload=st.binary(max_size=120), known=st.booleans())
+def test_any_ubx_payload_is_read_without_exception(payload: bytes, known: bool) -> None:
+    ubx = UbxEpochs(Floor())
+    ubx._leap_s = 18 if known else None
+    for kind in ubx._handlers:
+        (frame,) = UbxReader().feed(frame_bytes(kind, payload), 0)
+        epoch = ubx.take(frame)
+        assert epoch is None or epoch.utc_ns < 2**63
 
 
 def test_flipped_bytes_of_a_log_never_make_a_false_time(shared_data: Path) -> None:
