@@ -28,8 +28,14 @@ from syncline.edge.records import (
 from syncline.errors import MediaError
 from syncline.log.schemas import annotations_message, image_message
 from syncline.sensors.frame import FrameTime, RawFrame
+from syncline.sync.measurement import Measurement
 from syncline.sync.notices import Notice
-from syncline.sync.publish import notice_message, segment_message, source_message
+from syncline.sync.publish import (
+    measurement_message,
+    notice_message,
+    segment_message,
+    source_message,
+)
 from syncline.sync.status import SourceRow
 from syncline.timebase import MappingSegment
 
@@ -74,6 +80,11 @@ class Pipeline:
         """Something happened to a clock, a source or the policy."""
         message = notice_message(notice, self._boot_id)
         return [Output(topics.EVENTS.name, message, notice.raw_ns)]
+
+    def measurement(self, measurement: Measurement) -> list[Output]:
+        """A comparison of a source with the raw clock, for a later smoother."""
+        message = measurement_message(measurement, self._boot_id)
+        return [Output(topics.MEASUREMENTS.name, message, measurement.known_raw_ns)]
 
     def source(self, row: SourceRow, raw_ns: int) -> list[Output]:
         """A time source as it stands."""

@@ -46,6 +46,7 @@ class TimePart:
         self._clock = clock
         outlets = Outlets(
             segment=lambda segment, policy: emit(pipeline.segment(segment, policy)),
+            measurement=lambda measurement: emit(pipeline.measurement(measurement)),
             notice=lambda notice: emit(pipeline.notice(notice)),
             source=lambda row, raw_ns: emit(pipeline.source(row, raw_ns)),
         )

@@ -57,6 +57,7 @@ class Outlets:
 
     Attributes:
         segment: Called with each segment and its scene.
+        measurement: Called with each measurement, before it is judged.
         notice: Called with each notice.
         source: Called with each source row, once a second.
         page: Shared-memory page.
@@ -66,6 +67,7 @@ class Outlets:
     """
 
     segment: Callable[[MappingSegment, str], None] | None = None
+    measurement: Callable[[Measurement], None] | None = None
     notice: Callable[[Notice], None] | None = None
     source: Callable[[SourceRow, int], None] | None = None
     page: PageWriter | None = None
@@ -122,6 +124,9 @@ class TimeService:
         for source in self.sources:
             measurements += self._ask(source, now_ns)
         measurements.sort(key=lambda m: m.known_raw_ns)
+        if self._outlets.measurement is not None:
+            for measurement in measurements:
+                self._outlets.measurement(measurement)
         jumps: list[Jump] = self._watch.poll() if self._watch is not None else []
         if jumps:
             self.discipline.forget()

@@ -6,6 +6,7 @@ from typing import Any
 
 from syncline.errors import MessageError
 from syncline.messages import syncline_pb2 as pb
+from syncline.sync.measurement import Flag, Measurement, SourceKind
 from syncline.sync.notices import Notice
 from syncline.sync.status import SourceRow
 from syncline.timebase import MappingSegment, TimeState
@@ -74,6 +75,51 @@ def notice_message(notice: Notice, boot_id: str) -> Any:
         sigma_ns=notice.sigma_ns,
         detail=notice.detail,
         state=f"TIME_STATE_{notice.state.name}",
+    )
+
+
+def measurement_message(m: Measurement, boot_id: str) -> Any:
+    """`syncline.TimeMeasurement`, for topic /time/measurements."""
+    return pb.TimeMeasurement(
+        boot_id=boot_id,
+        source=m.source,
+        kind=int(m.kind),
+        raw_ns=m.raw_ns,
+        utc_ns=m.utc_ns,
+        delay_ns=m.delay_ns,
+        uncertainty_ns=m.uncertainty_ns,
+        root_bound_ns=m.root_bound_ns,
+        arrival_raw_ns=m.arrival_raw_ns,
+        flags=int(m.flags),
+        inflation=m.inflation,
+        stratum=m.stratum,
+    )
+
+
+def measurement_of(message: Any) -> Measurement:
+    """A measurement out of its message.
+
+    Raises:
+        MessageError: A kind that is not one.
+    """
+    try:
+        kind = SourceKind(message.kind)
+    except ValueError as error:
+        raise MessageError(
+            f"time measurement of {message.source!r}: kind {message.kind}"
+        ) from error
+    return Measurement(
+        source=message.source,
+        kind=kind,
+        raw_ns=message.raw_ns,
+        utc_ns=message.utc_ns,
+        delay_ns=message.delay_ns,
+        uncertainty_ns=message.uncertainty_ns,
+        root_bound_ns=message.root_bound_ns,
+        arrival_raw_ns=message.arrival_raw_ns,
+        flags=Flag(message.flags),
+        inflation=message.inflation or 1.0,
+        stratum=message.stratum,
     )
 
 

@@ -79,6 +79,7 @@ ANNOTATIONS = Topic("/camera/{}/annotations", "foxglove.ImageAnnotations", 30, 1
 DROPS = Topic("/drops", "syncline.Drop", 1, 1000, _BLOCK, _E, _T)
 MAPPING = Topic("/time/mapping", "syncline.MappingSegment", 1, 1000, _BLOCK, _E, _T)
 EVENTS = Topic("/time/events", "syncline.ClockEvent", 0.1, 1000, _BLOCK, _E, _T)
+MEASUREMENTS = Topic("/time/measurements", "syncline.TimeMeasurement", 1, 1000, _OLD, _M, _T)
 SOURCES = Topic("/time/sources", "syncline.SourceStatus", 1, 100, _OLD, _M, _T)
 HEALTH = Topic("/health", "syncline.Health", 1, 100, _OLD, _M, _T)
 MODEL_EVENTS = Topic("/model/events", "syncline.ModelEvent", 0.01, 1000, _BLOCK, _E, _T)
@@ -89,7 +90,7 @@ LOG = Topic("/log", "foxglove.Log", 1, 1000, _OLD, _M, _T)
 
 TOPICS: tuple[Topic, ...] = (
     IMAGE, TIMING, DETECTIONS, SHADOW, SEGMENTATION, CLASSIFICATION, ANNOTATIONS, DROPS, MAPPING,
-    EVENTS, SOURCES, HEALTH, MODEL_EVENTS, IMU, GNSS, CAN, LOG,
+    EVENTS, MEASUREMENTS, SOURCES, HEALTH, MODEL_EVENTS, IMU, GNSS, CAN, LOG,
 )  # fmt: skip
 
 

@@ -43,6 +43,10 @@ _COMMANDS: dict[tuple[str, str], tuple[str, str]] = {
         "syncline.cli.sensors_calibrate:calibrate",
         "Camera-IMU time offset from a drive.",
     ),
+    ("time", "retime"): (
+        "syncline.cli.time_retime:retime",
+        "Better times for a drive that is over.",
+    ),
     ("", "run"): ("syncline.cli.run:run", "Run the edge daemon."),
     ("", "replay"): ("syncline.cli.replay:replay", "Run a model over a recording."),
     ("log", "info"): ("syncline.cli.log_info:info", "Show what a recording holds."),

@@ -100,7 +100,7 @@ def run_demo(
         progress(count)
 
     try:
-        with Recorder(out / "recording", clock=clock, device=DEVICE) as recorder:
+        with Recorder(out / "recording", clock=clock, device=DEVICE, lossless=True) as recorder:
             spool = Spool(out / "spool", clock=clock)
             uplink = Uplink(
                 spool, collector.endpoint, collector.server_key, collector.device_keys, OsClock()

@@ -162,6 +162,8 @@ class DemoEdge:
     def _step_clock(self, raw_ns: int) -> None:
         measurements = tuple(m for m in self._pulses if m.known_raw_ns <= raw_ns)
         self._pulses = [m for m in self._pulses if m.known_raw_ns > raw_ns]
+        for measurement in measurements:
+            self._emit(self._pipeline.measurement(measurement))
         step = StepInput(raw_ns, measurements, signals=self._sky, has_gnss=True)
         output = self._conductor.step(step)
         for segment in output.segments:

@@ -20,6 +20,7 @@ from syncline.log.mapped import MappedFile
 from syncline.log.mapping import mapping_from_message, mapping_from_text
 from syncline.log.pick import pick_groups
 from syncline.log.records import ChannelInfo, Record
+from syncline.log.revisions import read_revisions
 from syncline.log.scan import read_index
 from syncline.log.wire import REMEDY, Limits
 from syncline.timebase import Timebase
@@ -291,6 +292,9 @@ class LogReader:
                 segment = mapping_from_message(reader.decode(record))
                 if segment.boot_id == boot_id:
                     timebase.add(segment)
+        for segment in read_revisions(self.path):
+            if segment.boot_id == boot_id:
+                timebase.add(segment)
         return timebase
 
     def close(self) -> None:

@@ -167,6 +167,34 @@ class SourceStatus(_message.Message):
     detail: str
     def __init__(self, raw_ns: _Optional[int] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., verdict: _Optional[str] = ..., offset_ns: _Optional[int] = ..., sigma_ns: _Optional[float] = ..., delay_ns: _Optional[int] = ..., samples: _Optional[int] = ..., rejected: _Optional[int] = ..., last_raw_ns: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
 
+class TimeMeasurement(_message.Message):
+    __slots__ = ("boot_id", "source", "kind", "raw_ns", "utc_ns", "delay_ns", "uncertainty_ns", "root_bound_ns", "arrival_raw_ns", "flags", "inflation", "stratum")
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    RAW_NS_FIELD_NUMBER: _ClassVar[int]
+    UTC_NS_FIELD_NUMBER: _ClassVar[int]
+    DELAY_NS_FIELD_NUMBER: _ClassVar[int]
+    UNCERTAINTY_NS_FIELD_NUMBER: _ClassVar[int]
+    ROOT_BOUND_NS_FIELD_NUMBER: _ClassVar[int]
+    ARRIVAL_RAW_NS_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
+    INFLATION_FIELD_NUMBER: _ClassVar[int]
+    STRATUM_FIELD_NUMBER: _ClassVar[int]
+    boot_id: str
+    source: str
+    kind: int
+    raw_ns: int
+    utc_ns: int
+    delay_ns: int
+    uncertainty_ns: int
+    root_bound_ns: int
+    arrival_raw_ns: int
+    flags: int
+    inflation: float
+    stratum: int
+    def __init__(self, boot_id: _Optional[str] = ..., source: _Optional[str] = ..., kind: _Optional[int] = ..., raw_ns: _Optional[int] = ..., utc_ns: _Optional[int] = ..., delay_ns: _Optional[int] = ..., uncertainty_ns: _Optional[int] = ..., root_bound_ns: _Optional[int] = ..., arrival_raw_ns: _Optional[int] = ..., flags: _Optional[int] = ..., inflation: _Optional[float] = ..., stratum: _Optional[int] = ...) -> None: ...
+
 class SensorMode(_message.Message):
     __slots__ = ("width", "height", "crop_x_px", "crop_y_px", "crop_w_px", "crop_h_px", "binning_x", "binning_y", "line_time_ns", "frame_length_lines", "shutter", "direction")
     WIDTH_FIELD_NUMBER: _ClassVar[int]

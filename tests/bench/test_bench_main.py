@@ -20,13 +20,16 @@ from syncline.edge.engine import Engine
 from syncline.edge.job import Frame, Latencies, Result
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.pipeline import Pipeline, PipelineOptions
+from syncline.edge.recorded_time import RecordedTimer
 from syncline.edge.recordings import open_recording
-from syncline.edge.replay import Model, ReplayOptions, replay
+from syncline.edge.replay import Model, ReplayOptions, Timed, replay
 from syncline.edge.shipped import resolve_bundle
 from syncline.edge.sinks import DigestSink, Fanout, RecorderSink, SpoolSink
 from syncline.log.recorder import Recorder
+from syncline.sensors.frame import Anchor, FrameEvent, RawFrame, Stamp
+from syncline.sensors.mode import SensorMode, Shutter
 from syncline.spool import Spool
-from syncline.timebase import ManualClock, OsClock
+from syncline.timebase import Clock, ManualClock, MappingSegment, OsClock
 
 pytestmark = pytest.mark.bench
 ROUNDS = 5
@@ -173,3 +176,42 @@ def test_replay_shows_its_first_result_within_2_s(benchmark: Any, shared_data: P
     benchmark.pedantic(start, rounds=ROUNDS)
     print(f"\nfirst result after at most {min(walls):.2f} s")
     assert min(walls) <= 2.0
+
+
+@pytest.mark.parametrize("rate", [0.5, 1.0, 4.0])
+def test_link_12_replay_keeps_its_rate(benchmark: Any, tmp_path: Path, rate: float) -> None:
+    """Lateness of each frame against its schedule, p99, and the whole span against the rate."""
+    mode = SensorMode.simple(320, 192, shutter=Shutter.GLOBAL)
+    image = np.random.default_rng(1).integers(0, 255, (192, 320, 3), dtype=np.uint8)
+
+    class Recording:
+        boot_id = "bench"
+        frame_count = 0
+
+        def segments(self) -> list[MappingSegment]:
+            return []
+
+        def frames(self) -> Iterator[Timed]:
+            timer = RecordedTimer(mode, Anchor.UNKNOWN, (1000.0, 1000.0))
+            for index in range(round(60 * rate)):
+                t_ns = 10**9 + index * 50_000_000
+                stamp = Stamp(t_ns, Clock.MONOTONIC_RAW, FrameEvent.EOF)
+                arrival = Stamp(t_ns, Clock.MONOTONIC_RAW, FrameEvent.ARRIVAL)
+                raw = RawFrame("camera", index, None, stamp, arrival, (), image)
+                yield Timed(raw, timer.stamp(raw))
+
+    clock = OsClock()
+    model = Model(
+        Engine.load(Bundle.open(resolve_bundle("road-detector"), trusted_keys=None)), clock
+    )
+    pipeline = Pipeline("bench", PipelineOptions(images=False))
+    report = replay(Recording(), model, pipeline, DigestSink(), clock, ReplayOptions(rate=rate))
+    late_ms = np.array(report.late_ns) / 1e6
+    wall_s = (report.end_raw_ns - report.begin_raw_ns) / 1e9
+    print(
+        f"\nrate {rate}: late p50 {np.median(late_ms):.3f} p99 {np.percentile(late_ms, 99):.3f} ms, "
+        f"{report.span_ns / 1e9 / wall_s:.4f} x"
+    )
+    benchmark.extra_info["late_p99_ms"] = round(float(np.percentile(late_ms, 99)), 3)
+    benchmark.pedantic(lambda: None, rounds=1)
+    assert np.percentile(late_ms, 99) <= 2.0
