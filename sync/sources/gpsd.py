@@ -156,7 +156,9 @@ class Gpsd:
         if epoch is None:
             return []
         measured = self.gate.take(epoch)
-        self._fixed_utc_ns = measured.utc_ns if measured else None
+        # A pulse is only as good as its label: while leap seconds are in doubt it labels nothing.
+        sure = measured is not None and measured.root_bound_ns < 2 * NS_PER_S
+        self._fixed_utc_ns = measured.utc_ns if measured and sure else None
         return [measured] if measured else []
 
     def _offset(self, report: Report) -> list[Measurement]:

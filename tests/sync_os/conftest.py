@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -48,7 +49,8 @@ def start_chronyd(folder: Path, extra: str = "") -> tuple[Chronyd, subprocess.Po
         f"bindcmdaddress 127.0.0.1\nallow 127.0.0.1\nlocal stratum 2\npidfile {folder}/pid\n"
         f"bindcmdaddress {folder}/command.sock\n{extra.replace('SOCKET', str(made.sock))}\n"
     )
-    command = [daemon, "-x", "-d", "-u", "root", "-f", str(config)]
+    user = ["-u", "root"] if os.geteuid() == 0 else ["-U"]
+    command = [daemon, "-x", "-d", *user, "-f", str(config)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     time.sleep(0.3)
     if process.poll() is not None:

@@ -592,10 +592,14 @@ def test_sync_44_no_gpsd_at_all() -> None:
     assert source.due_raw_ns() - clock.raw_ns() <= S
 
 
-def test_gpsd_pulse_offsets_need_an_accepted_fix(fake_gpsd: FakeGpsd) -> None:
+@pytest.mark.parametrize("leap_known", [True, False])
+def test_gpsd_pulses_need_a_fix_whose_leap_seconds_are_known(
+    fake_gpsd: FakeGpsd, leap_known: bool
+) -> None:
+    """sync-26, sync-43: no fix, no pulse; a fix without leap seconds, no pulse either."""
     clock = OsClock()
     raw0 = clock.raw_ns()
-    gate = GnssGate("gnss0", FLOOR, trust_leap=True)
+    gate = GnssGate("gnss0", FLOOR)
     utc0 = utc_from_civil_ns(2027, 3, 1, 0)
     source = Gpsd(
         fake_gpsd.address,
@@ -605,13 +609,31 @@ def test_gpsd_pulse_offsets_need_an_accepted_fix(fake_gpsd: FakeGpsd) -> None:
     )
     threading.Thread(target=fake_gpsd.accept, daemon=True).start()
     assert until(lambda: source._connected and fake_gpsd.client is not None, source, clock, 5)
-    now = utc0 + clock.raw_ns() - raw0
-    pps = (
-        b'{"class":"PPS","device":"/dev/x","real_sec":%d,"real_nsec":0,"clock_sec":%d,'
-        b'"clock_nsec":%d,"precision":-20}\n' % (utc0 // S, now // S, now % S)
-    )
-    fake_gpsd.say(pps)
+
+    def pulse(second: int) -> None:
+        now = utc0 + clock.raw_ns() - raw0
+        fake_gpsd.say(
+            b'{"class":"PPS","device":"/dev/x","real_sec":%d,"real_nsec":0,"clock_sec":%d,'
+            b'"clock_nsec":%d,"precision":-20}\n' % (utc0 // S + second, now // S, now % S)
+        )
+
+    pulse(0)
     assert until(lambda: "pulse without an accepted fix" in gate.tally.counts, source, clock, 2)
+    for n in range(1, 5):
+        at = utc0 + clock.raw_ns() - raw0
+        line = tpv(0).replace(b"2027-03-01T00:00:00.000Z", f"{iso(at)[:23]}Z".encode())
+        fake_gpsd.say(line if leap_known else line.replace(b',"leapseconds":18', b""))
+        assert until(lambda n=n: gate.epochs == n, source, clock, 2)  # type: ignore[misc]
+    got: list[Measurement] = []
+    pulse((clock.raw_ns() - raw0) // S)
+    end = time.monotonic() + 1.0
+    while time.monotonic() < end and not got:
+        got += source.poll(clock.raw_ns())
+        time.sleep(0.01)
+    assert bool(got) == leap_known
+    if got:
+        assert got[0].kind is SourceKind.PPS
+        assert got[0].utc_ns % S == 0
     source.close()
 
 
