@@ -135,7 +135,9 @@ class _Job:
         if self.out.exists() and any(self.out.iterdir()):
             raise UsageError(f"--out {self.out} is not empty", remedy="Give a new folder")
         clock = ManualClock(0, self.source.boot_id)
-        recorder = stack.enter_context(Recorder(self.out, clock=clock, device="replay", lossless=True))
+        recorder = stack.enter_context(
+            Recorder(self.out, clock=clock, device="replay", lossless=True)
+        )
         return [RecorderSink(recorder, clock)]
 
     def _annotator(self, stack: ExitStack) -> Callable[[Result], None]:
