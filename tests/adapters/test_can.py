@@ -1,0 +1,210 @@
+"""CAN: kernel stamps, candump and MF4 logs of real cars, decoded and bounded."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import itertools
+import socket
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from syncline.errors import DeviceError, LogError, UsageError
+from syncline.sensors.adapters.can import (
+    SO_TIMESTAMPNS,
+    CandumpLog,
+    CanFrame,
+    SocketCan,
+    open_can_socket,
+    parse_candump,
+)
+from syncline.sensors.adapters.can_logs import CanDecoder, Mf4Log
+from syncline.timebase import Clock, PairedRead
+
+RAW_NS, REAL_NS = 5_000_000_000, 1_700_000_000_123_456_789
+
+
+def pair(clock: Clock) -> PairedRead:
+    assert clock is Clock.REALTIME
+    return PairedRead(RAW_NS, REAL_NS, 100)
+
+
+def stamp(t_ns: int) -> tuple[int, int, bytes]:
+    return socket.SOL_SOCKET, SO_TIMESTAMPNS, struct.pack("=qq", *divmod(t_ns, 1_000_000_000))
+
+
+class FakeSocket:
+    def __init__(self, *items: tuple[bytes, list[tuple[int, int, bytes]]] | OSError) -> None:
+        self.items, self.closed = list(items), False
+
+    def settimeout(self, value: float | None) -> None:
+        assert value == 1.0
+
+    def recvmsg(
+        self, size: int, control: int
+    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, object]:
+        item = self.items.pop(0)
+        if isinstance(item, OSError):
+            raise item
+        return item[0], item[1], 0, None
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def classic(word: int, data: bytes) -> bytes:
+    return struct.pack("=IB3x8s", word, len(data), data)
+
+
+def bus(*items: object) -> SocketCan:
+    return SocketCan("can0", connect=lambda _: FakeSocket(*items), pair=pair)  # type: ignore[arg-type]
+
+
+def test_kernel_stamps_move_to_the_raw_clock_to_the_nanosecond() -> None:
+    fd = struct.pack("=IBB2x64s", 0x8CF00400, 12, 0, bytes(range(12)))
+    found = bus((classic(0x123, b"\1\2"), [stamp(REAL_NS - 250_001)]), (fd, [stamp(REAL_NS - 7)]))
+    first, second = found.read(), found.read()
+    assert first is not None
+    assert second is not None
+    assert (first.t_ns, first.id, first.extended, first.data) == (
+        RAW_NS - 250_001,
+        0x123,
+        False,
+        b"\1\2",
+    )
+    assert first.clock is Clock.MONOTONIC_RAW
+    assert 0.0 < first.sigma_ns < 100.0
+    assert (second.id, second.extended, second.data) == (0xCF00400, True, bytes(range(12)))
+
+
+def test_a_stamp_that_a_clock_step_made_absurd_is_replaced_and_counted() -> None:
+    found = bus(
+        (classic(1, b""), [stamp(REAL_NS + 3_600_000_000_000)]),
+        (classic(1, b""), [stamp(REAL_NS - 3_600_000_000_000)]),
+        (classic(1, b""), []),
+    )
+    for _ in range(3):
+        frame = found.read()
+        assert frame is not None
+        assert frame.t_ns == RAW_NS
+        assert frame.sigma_ns >= 1e6
+    assert found.unstamped == 3
+
+
+def test_silence_nonsense_and_unplugging() -> None:
+    found = bus(
+        TimeoutError(),
+        (b"short", []),
+        (struct.pack("=IB3x8s", 1, 200, b""), []),
+        OSError(errno.ENETDOWN, "Network is down"),
+    )
+    assert [found.read(), found.read(), found.read()] == [None, None, None]
+    assert found.errors == 2
+    with pytest.raises(DeviceError, match="can0: Network is down"):
+        found.read()
+
+
+def test_an_absent_interface_is_a_typed_error() -> None:
+    with pytest.raises(DeviceError, match="CAN interface nocan0"):
+        open_can_socket("nocan0")
+
+
+def test_candump_lines() -> None:
+    frame = parse_candump("(1436509052.249713) vcan0 12345678#DEADBEEF\n")
+    assert frame is not None
+    assert frame.t_ns == 1_436_509_052_249_713_000
+    assert (frame.id, frame.extended, frame.data.hex()) == (0x12345678, True, "deadbeef")
+    fd = parse_candump("(1.000000001) can1 7FF##1" + "00" * 64)
+    assert fd is not None
+    assert (fd.t_ns, len(fd.data)) == (1_000_000_001, 64)
+    remote = parse_candump("(1.0) can1 001#R")
+    assert remote is not None
+    assert remote.remote
+    for bad in ("", "(x) can0 1#", "(1.0) can0 123#ABC", "(1.0) can0 123#" + "00" * 65):
+        assert parse_candump(bad) is None
+
+
+def test_a_damaged_candump_log_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_bytes(b"(1.5) can0 123#00\n\xff\xfe\n" + b"A" * 3000 + b"\n(2.5) can0 123#01\n")
+    log = CandumpLog(path)
+    assert [frame.data for frame in log.frames()] == [b"\0", b"\1"]
+    assert log.errors > 0
+    path.write_bytes(b"nothing\n")
+    with pytest.raises(LogError, match="none of 1 lines"):
+        list(CandumpLog(path).frames())
+
+
+@pytest.fixture
+def canmod(shared_data: Path) -> Path:
+    pytest.importorskip("asammdf")
+    pytest.importorskip("cantools")
+    return shared_data / "drive_logs" / "canmod_gps_164"
+
+
+def test_mf4_times_and_signals_are_those_of_an_independent_decoding(canmod: Path) -> None:
+    """Logger time and GPS epoch of each second agree with the table that lies beside the log."""
+    decoder = CanDecoder(canmod / "canmod-gps.dbc")
+    got: dict[int, int] = {}
+    for frame in itertools.islice(Mf4Log(canmod / "00000001-60FE3F04.MF4").frames(), 40_000):
+        if frame.id != 2:
+            continue
+        decoded = decoder.decode(frame)
+        assert decoded is not None
+        name, signals = decoded
+        assert name == "gnss_time"
+        got[round(float(signals["Epoch"]) * 1e3)] = frame.t_ns
+    with (canmod / "derived_gnss_1hz.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    away_ns = [
+        got[key] - round(float(row["logger_unix_s"]) * 1e6) * 1000
+        for row in rows
+        if (key := round(float(row["gps_epoch_unix_s"]) * 1e3)) in got
+    ]
+    assert len(away_ns) > 100
+    assert np.abs(away_ns).max() <= 10_000  # the table has 10 us digits
+    assert decoder.errors == 0
+
+
+def test_j1939_messages_match_by_group_whoever_sends_them(shared_data: Path) -> None:
+    pytest.importorskip("asammdf")
+    folder = shared_data / "drive_logs" / "css_can"
+    decoder = CanDecoder(folder / "CSS-Electronics-SAE-J1939-DEMO.dbc")
+    speeds = []
+    for frame in Mf4Log(folder / "FCBF0606_00000001-60B621D9.MF4").frames():
+        decoded = decoder.decode(frame)
+        if decoded and decoded[0] == "EEC1":
+            speeds.append(float(decoded[1]["EngineSpeed"]))
+    assert len(speeds) == 577
+    assert set(speeds) == {0.0}  # the engine is off in this recording
+    assert decoder.unknown > 0
+
+
+def test_short_frames_do_not_decode(canmod: Path) -> None:
+    decoder = CanDecoder(canmod / "canmod-gps.dbc")
+    assert decoder.decode(CanFrame(0, Clock.DEVICE, "can0", 3, False, b"\1")) is None
+    assert decoder.decode(CanFrame(0, Clock.DEVICE, "can0", 999, False, b"\1")) is None
+    assert (decoder.errors, decoder.unknown) == (1, 1)
+
+
+def test_damaged_files_are_typed_errors(canmod: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.MF4"
+    path.write_bytes(b"MDF     4.10" + b"\0" * 100)
+    with pytest.raises(LogError, match="cannot read"):
+        list(Mf4Log(path).frames())
+    path.write_text("BO_ nonsense")
+    with pytest.raises(LogError, match="cannot read CAN database"):
+        CanDecoder(path)
+
+
+@pytest.mark.parametrize("module", ["asammdf", "cantools"])
+def test_a_missing_library_is_named_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UsageError, match=rf"needs {module}.*pip install 'syncline\[sensors\]'"):
+        list(Mf4Log(tmp_path / "x").frames()) if module == "asammdf" else CanDecoder(tmp_path)
