@@ -82,7 +82,7 @@ class EstimatorSettings:
     proof_drift_ppb: float = 500.0
     thermal_rate: float = 3e-10
     thermal_limit: float = 8e-10
-    ramp_rate: float = 1e-9
+    ramp_rate: float = 2e-9
     thermal_s: float = 1000.0
     gnss_sigma_ns: float = 250.0
     gnss_bias_ns: float = 50.0
