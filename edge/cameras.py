@@ -9,11 +9,12 @@ import numpy as np
 
 from syncline.edge.config import CameraSection
 from syncline.edge.live_media import LiveMedia
-from syncline.edge.recorded_time import RecordedTimer
+from syncline.edge.recorded_time import recorded_timer
 from syncline.sensors.adapter import SensorAdapter
 from syncline.sensors.adapters.image_folder import ImageFolder
 from syncline.sensors.adapters.video import VideoFile
 from syncline.sensors.frame import FrameTime, RawFrame
+from syncline.sensors.timer import FrameTimer
 from syncline.timebase import NS_PER_S, RawClock
 
 
@@ -25,7 +26,7 @@ class Timer(Protocol):
 
 
 class DeclaredTimer:
-    """A `RecordedTimer` that waits for the first frame to know the picture's size.
+    """A timer that waits for the first frame to know the picture's size.
 
     Args:
         section: The declared camera.
@@ -35,7 +36,7 @@ class DeclaredTimer:
     def __init__(self, section: CameraSection, period_ns: float) -> None:
         self._section = section
         self._period_ns = period_ns
-        self._timer: RecordedTimer | None = None
+        self._timer: FrameTimer | None = None
 
     def stamp(self, frame: RawFrame) -> FrameTime:
         """Time one frame."""
@@ -44,7 +45,7 @@ class DeclaredTimer:
             height, width = frame.payload.shape[:2]
             mode = self._section.mode(width, height, self._period_ns)
             anchor, exposure_us = self._section.anchor_kind, self._section.exposure_us
-            self._timer = RecordedTimer(mode, anchor, exposure_us)
+            self._timer = recorded_timer(mode, anchor, exposure_us)
         return self._timer.stamp(frame)
 
 

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from syncline import topics
 from syncline.edge.config import CameraSection
-from syncline.edge.recorded_time import RecordedTimer, timing_of_message
+from syncline.edge.recorded_time import recorded_timer, timing_of_message
 from syncline.edge.replay import Timed, recording_boot_id
 from syncline.errors import LogError, MediaError
 from syncline.log.reader import LogReader
 from syncline.sensors.adapters.image_folder import SUFFIXES, ImageFolder
 from syncline.sensors.adapters.video import VideoFile
 from syncline.sensors.frame import Exposure, FrameEvent, FrameTime, RawFrame, Stamp
+from syncline.sensors.timer import FrameTimer
 from syncline.timebase import Clock, MappingSegment
 
 Image = NDArray[np.uint8]
@@ -57,7 +58,7 @@ class MediaRecording:
 
     def frames(self) -> Iterator[Timed]:
         """Frames in order, timed by the declared camera."""
-        timers: dict[str, RecordedTimer] = {}
+        timers: dict[str, FrameTimer] = {}
         try:
             for raw in self.adapter.frames():
                 if raw.camera not in timers:
@@ -66,13 +67,13 @@ class MediaRecording:
         finally:
             self.adapter.close()
 
-    def _timer(self, raw: RawFrame) -> RecordedTimer:
+    def _timer(self, raw: RawFrame) -> FrameTimer:
         assert isinstance(raw.payload, np.ndarray)
         height, width = raw.payload.shape[:2]
         period_ns = self.adapter.period_ns if isinstance(self.adapter, VideoFile) else 0.0
         mode = self._camera.mode(width, height, period_ns)
         exposure_us = self._camera.exposure_us
-        return RecordedTimer(mode, self._camera.anchor_kind, exposure_us)
+        return recorded_timer(mode, self._camera.anchor_kind, exposure_us)
 
 
 class LogRecording:

@@ -82,7 +82,8 @@ def list_pictures(folder: Path, camera: str = "camera", fps: float = 10.0) -> Li
             return listing
     period_ns = NS_PER_S / fps
     rows = tuple(Picture(p, NS_PER_S + round(i * period_ns), camera) for i, p in enumerate(paths))
-    event = FrameEvent.ARRIVAL
+    # A rate is all that is known: the picture was complete at its place in the row.
+    event = FrameEvent.EOF
     return Listing("numbered", rows, period_ns / 12**0.5, event, Quality.INFERRED_INDEX)
 
 
@@ -150,7 +151,7 @@ def _camvid(paths: list[Path], camera: str) -> Listing | None:
     if len(rows) != len(paths):
         return None
     tick_ns = NS_PER_S / _CAMVID_FPS
-    return Listing("camvid", rows, tick_ns / 12**0.5, FrameEvent.ARRIVAL, Quality.NO_EXPOSURE)
+    return Listing("camvid", rows, tick_ns / 12**0.5, FrameEvent.EOF, Quality.NO_EXPOSURE)
 
 
 class ImageFolder:

@@ -20,7 +20,7 @@ from syncline.edge.engine import Engine
 from syncline.edge.job import Frame, Latencies, Result
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.pipeline import Pipeline, PipelineOptions
-from syncline.edge.recorded_time import RecordedTimer
+from syncline.edge.recorded_time import recorded_timer
 from syncline.edge.recordings import open_recording
 from syncline.edge.replay import Model, ReplayOptions, Timed, replay
 from syncline.edge.shipped import resolve_bundle
@@ -192,7 +192,7 @@ def test_link_12_replay_keeps_its_rate(benchmark: Any, tmp_path: Path, rate: flo
             return []
 
         def frames(self) -> Iterator[Timed]:
-            timer = RecordedTimer(mode, Anchor.UNKNOWN, (1000.0, 1000.0))
+            timer = recorded_timer(mode, Anchor.UNKNOWN, (1000.0, 1000.0))
             for index in range(round(60 * rate)):
                 t_ns = 10**9 + index * 50_000_000
                 stamp = Stamp(t_ns, Clock.MONOTONIC_RAW, FrameEvent.EOF)
