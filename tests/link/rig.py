@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from syncline.cloud.catalog import Catalog
 from syncline.cloud.collector import Collector, CollectorOptions
 from syncline.cloud.devices import Devices
 from syncline.link import KeyPair, Provider, PublicKey, Uplink, UplinkOptions, new_keypair
@@ -27,6 +28,10 @@ class Rig:
     def start(
         self, provider: Provider | None = None, options: CollectorOptions | None = None
     ) -> Collector:
+        with Catalog.open(self.folder / "data") as catalog:  # so that no test waits for the refresh
+            for name in ("car", "lorry"):
+                keys = self.keys.setdefault(name, new_keypair(name))
+                Devices(catalog).enrol(PublicKey(name, keys.public))
         collector = Collector(
             self.folder / "data", self.listen, self.server, provider=provider, options=options
         )
