@@ -12,6 +12,8 @@ from syncline.edge.live_media import LiveMedia
 from syncline.edge.recorded_time import recorded_timer
 from syncline.sensors.adapter import SensorAdapter
 from syncline.sensors.adapters.image_folder import ImageFolder
+from syncline.sensors.adapters.v4l2 import V4l2Camera
+from syncline.sensors.adapters.v4l2_layer import Wanted
 from syncline.sensors.adapters.video import VideoFile
 from syncline.sensors.frame import FrameTime, RawFrame
 from syncline.sensors.timer import FrameTimer
@@ -59,6 +61,8 @@ def make_camera(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter,
         return _video(section, clock)
     if section.kind == "images":
         return _images(section, clock)
+    if section.kind == "v4l2":
+        return _v4l2(section, clock)
     from syncline.edge.synthetic_camera import synthetic_camera
 
     return synthetic_camera(section, clock)
@@ -86,3 +90,9 @@ def _images(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter, Tim
         period_ns=round(NS_PER_S / section.fps),
     )
     return live, DeclaredTimer(section, 0.0)
+
+
+def _v4l2(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter, Timer]:
+    wanted = Wanted(section.path, section.width, section.height, section.fps)
+    camera = V4l2Camera(wanted, section.name, clock=clock)
+    return camera, DeclaredTimer(section, NS_PER_S / section.fps)

@@ -36,13 +36,14 @@ class CameraSection(Section, frozen=True, kw_only=True):
 
     Attributes:
         name: Name in topics.
-        kind: `synthetic`, `video` (file) or `images` (folder).
-        path: File or folder; not for `synthetic`.
+        kind: `synthetic`, `video` (file), `images` (folder) or `v4l2`.
+        path: File, folder or device node; not for `synthetic`.
         loop: Start again at the end of a file or folder.
-        fps: Rate of a synthetic camera, or of pictures whose names tell no time.
+        fps: Rate of a synthetic camera, asked of a `v4l2` one, or of pictures whose names tell no
+            time.
         seed: Seed of the synthetic drive.
-        width: Width of the synthetic picture, pixels.
-        height: Height of the synthetic picture, pixels.
+        width: Width of the picture that is made, or asked of the camera, pixels.
+        height: Height of the same, pixels.
         shutter: `global`, `rolling` or `global_reset`.
         readout_us: First to one past the last line, microseconds; 0 = not known.
         direction: `top_bottom`, `bottom_top`, `left_right` or `right_left`.
@@ -51,7 +52,7 @@ class CameraSection(Section, frozen=True, kw_only=True):
     """
 
     name: Name
-    kind: Literal["synthetic", "video", "images"]
+    kind: Literal["synthetic", "video", "images", "v4l2"]
     path: str = ""
     loop: bool = False
     fps: Positive = 20.0

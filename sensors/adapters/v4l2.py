@@ -1,0 +1,250 @@
+"""A V4L2 camera: driver stamps on the raw clock, drops counted, unplugging survived."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from syncline.errors import DeviceError, SensorDataError
+from syncline.sensors.adapter import Health, HealthState
+from syncline.sensors.adapters.v4l2_layer import (
+    CID_HBLANK,
+    CID_PIXEL_RATE,
+    CID_VBLANK,
+    FLAG_ERROR,
+    Captured,
+    CaptureDevice,
+    Layout,
+    Wanted,
+    open_linuxpy,
+)
+from syncline.sensors.adapters.v4l2_stamp import (
+    FrameCounter,
+    StampFault,
+    frame_exposure,
+    frame_stamp,
+)
+from syncline.sensors.frame import FrameEvent, RawFrame, Stamp
+from syncline.sensors.mode import SensorMode
+from syncline.timebase import NS_PER_S, Clock, OsClock, PairedRead, RawClock, paired_read
+
+RETRY_NS = NS_PER_S // 2
+STALE_PERIODS = 3
+_UNKNOWN_PERIOD_NS = NS_PER_S // 10
+
+# Of raw formats: rows per picture row, bytes per pixel, and how OpenCV makes colours of them.
+_RAW_FORMATS: dict[str, tuple[float, int, int | None]] = {
+    "YUYV": (1.0, 2, cv2.COLOR_YUV2BGR_YUYV),
+    "UYVY": (1.0, 2, cv2.COLOR_YUV2BGR_UYVY),
+    "NV12": (1.5, 1, cv2.COLOR_YUV2BGR_NV12),
+    "GREY": (1.0, 1, cv2.COLOR_GRAY2BGR),
+    "BGR24": (1.0, 3, None),
+    "RGB24": (1.0, 3, cv2.COLOR_RGB2BGR),
+}
+_COMPRESSED = frozenset({"MJPEG", "MJPG", "JPEG"})
+
+
+class V4l2Camera:
+    """Frames of a device node.
+
+    Memory: the driver's buffers and one picture. `frames` survives unplugging: the adapter says
+    GONE and opens the node again every half second; frame numbers go on by the time that passed.
+
+    Args:
+        wanted: Node and format.
+        camera: Name given to the frames.
+        clock: Paces retries.
+        open_device: Opens the node (tests pass a device of their own).
+        pair: Reads MONOTONIC against RAW.
+    """
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        camera: str = "camera",
+        *,
+        clock: RawClock | None = None,
+        open_device: Callable[[Wanted], CaptureDevice] = open_linuxpy,
+        pair: Callable[[Clock], PairedRead] = paired_read,
+    ) -> None:
+        self._wanted, self._camera = wanted, camera
+        self._clock = OsClock() if clock is None else clock
+        self._open_device, self._pair = open_device, pair
+        self._device: CaptureDevice | None = None
+        self._layout = Layout(0, 0, "")
+        self._line_ns = 0.0
+        self._closed = threading.Event()
+        self._reading = False
+        self._state = HealthState.CLOSED
+        self._counter = FrameCounter()
+        self._faults: Counter[StampFault] = Counter()
+        self._frames = self._errors = self._reconnects = 0
+        self._last_ns: int | None = None
+        self._event = FrameEvent.ARRIVAL
+        self._detail = ""
+        self.mode: SensorMode | None = None
+
+    def open(self) -> None:
+        """Open the node and start it; see `LinuxpyDevice` for what it raises.
+
+        Raises:
+            DeviceError: Also for a pixel format that is not known here.
+        """
+        device = self._open_device(self._wanted)
+        layout = device.layout()
+        if layout.fourcc not in _COMPRESSED and layout.fourcc not in _RAW_FORMATS:
+            device.close()
+            raise DeviceError(
+                f"{self._wanted.path}: pixel format {layout.fourcc!r} is not known",
+                remedy=f"Set one of {', '.join(sorted({*_COMPRESSED, *_RAW_FORMATS}))}",
+            )
+        self._device, self._layout = device, layout
+        self.mode = sensor_mode(layout, device.controls())
+        self._line_ns = self.mode.line_time_ns if self.mode else 0.0
+        self._state = HealthState.OK
+
+    def frames(self) -> Iterator[RawFrame]:
+        """Frames in order of arrival, until `close`."""
+        self._reading = True
+        try:
+            while not self._closed.is_set():
+                if self._device is None and not self._reopen():
+                    continue
+                captured = self._read()
+                if captured is None:
+                    continue
+                frame = self._frame(captured, self._pair(Clock.MONOTONIC))
+                if frame is not None:
+                    yield frame
+        finally:
+            self._reading = False
+            self._state = HealthState.CLOSED
+            self._release()
+
+    def _reopen(self) -> bool:
+        try:
+            first = self._state is HealthState.CLOSED
+            self.open()
+        except DeviceError as error:
+            self._state, self._detail = HealthState.GONE, error.message
+            self._clock.sleep_until(self._clock.raw_ns() + RETRY_NS)
+            return False
+        self._reconnects += not first
+        self._detail = ""
+        return True
+
+    def _read(self) -> Captured | None:
+        """The next good buffer; silence makes the camera STALE, an error GONE."""
+        assert self._device is not None
+        period_ns = self._counter.period_ns or _UNKNOWN_PERIOD_NS
+        try:
+            captured = self._device.read(STALE_PERIODS * period_ns / NS_PER_S)
+        except OSError as error:
+            self._state = HealthState.GONE
+            self._detail = f"{self._wanted.path}: {error.strerror or error}"
+            self._release()
+            return None
+        if captured is None:
+            self._state = HealthState.STALE
+            return None
+        self._state = HealthState.OK
+        if captured.flags & FLAG_ERROR:
+            self._errors += 1
+            return None
+        return captured
+
+    def _frame(self, captured: Captured, pair: PairedRead) -> RawFrame | None:
+        stamp, fault = frame_stamp(captured, pair)
+        if fault is not StampFault.NONE:
+            self._faults[fault] += 1
+        index = self._counter.step(captured.sequence, stamp.t_ns)
+        if index is None:
+            return None
+        picture = decode_picture(captured.data, self._layout)
+        if picture is None:
+            self._errors += 1
+            return None
+        self._frames += 1
+        self._last_ns, self._event = pair.raw_ns, stamp.event
+        return RawFrame(
+            camera=self._camera,
+            sequence=index,
+            device_ticks=None,
+            driver=stamp,
+            arrival=Stamp(pair.raw_ns, Clock.MONOTONIC_RAW, FrameEvent.ARRIVAL),
+            exposures=frame_exposure(captured.controls, self._line_ns),
+            payload=picture,
+        )
+
+    def health(self) -> Health:
+        """State and counters."""
+        faults = [f"{count} stamps {fault.value}" for fault, count in self._faults.items()]
+        restarts = self._counter.restarts
+        told = [f"counter restarted {restarts} times"] if restarts else []
+        return Health(
+            self._state,
+            frames=self._frames,
+            dropped=self._counter.dropped,
+            duplicates=self._counter.duplicates,
+            errors=self._errors + sum(self._faults.values()),
+            reconnects=self._reconnects,
+            last_ns=self._last_ns,
+            stamp_clock=Clock.MONOTONIC_RAW,
+            stamp_event=self._event,
+            detail="; ".join(filter(None, [self._detail, *faults, *told])),
+        )
+
+    def close(self) -> None:
+        """End `frames` after the frame in flight, at the latest after three periods."""
+        self._closed.set()
+        if not self._reading:  # else the reading thread releases what it is using
+            self._state = HealthState.CLOSED
+            self._release()
+
+    def _release(self) -> None:
+        device, self._device = self._device, None
+        if device is not None:
+            device.close()
+
+
+def sensor_mode(layout: Layout, controls: dict[int, int]) -> SensorMode | None:
+    """Line time and period by the sensor's own controls; None where the driver has them not."""
+    rate, hblank, vblank = (controls.get(k) for k in (CID_PIXEL_RATE, CID_HBLANK, CID_VBLANK))
+    if rate is None or hblank is None or vblank is None:
+        return None
+    crop = layout.crop or (0, 0, layout.width, layout.height)
+    if not layout.width or not layout.height:
+        return None
+    binning = max(crop[2] // layout.width, 1), max(crop[3] // layout.height, 1)
+    try:
+        return SensorMode.from_v4l2(hblank, vblank, rate, crop, binning=binning)
+    except SensorDataError:
+        return None
+
+
+def decode_picture(data: bytes, layout: Layout) -> NDArray[np.uint8] | None:
+    """A BGR picture (height, width, 3); None for bytes that are none or of the wrong length."""
+    buffer = np.frombuffer(data, dtype=np.uint8)
+    if layout.fourcc in _COMPRESSED:
+        if not buffer.size:
+            return None
+        try:
+            picture = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
+        except cv2.error:
+            return None
+        sized = picture is not None and picture.shape[:2] == (layout.height, layout.width)
+        return np.asarray(picture, dtype=np.uint8) if sized else None
+    rows_per_row, depth, code = _RAW_FORMATS[layout.fourcc]
+    rows, width_bytes = int(layout.height * rows_per_row), layout.width * depth
+    stride = layout.stride or width_bytes
+    if stride < width_bytes or buffer.size < rows * stride:
+        return None
+    table = buffer[: rows * stride].reshape(rows, stride)[:, :width_bytes]
+    pixels = table.reshape(rows, layout.width, depth) if depth > 1 else table
+    pixels = np.ascontiguousarray(pixels)
+    return np.asarray(pixels if code is None else cv2.cvtColor(pixels, code), dtype=np.uint8)
