@@ -57,7 +57,13 @@ def departure(line: Line, path: Path, e: Edges, wander: float) -> tuple[float, f
 
 
 def against_path(
-    window: Window, name: str, e: Edges, settings: EstimatorSettings, *, strict: bool
+    window: Window,
+    name: str,
+    e: Edges,
+    settings: EstimatorSettings,
+    *,
+    strict: bool,
+    optimism: float = 1.0,
 ) -> Finding:
     """Judge an exchange against the established path of its source.
 
@@ -67,6 +73,7 @@ def against_path(
         e: The exchange.
         settings: Gates.
         strict: The source was caught dragging: forgive only noise.
+        optimism: Factor on the sigmas of a clock that has seen little.
     """
     line, path = window.line, window.path(name)
     if line is None:
@@ -77,11 +84,12 @@ def against_path(
         grown = wander * wander * dt**3 / 3.0
         sigma = math.sqrt(line.var(e.t) + grown + e.sigma * e.sigma)
         off = max(e.lower - line.at(e.t), line.at(e.t) - e.upper)
-        return Finding(off - settings.gate_sigma * sigma - settings.gate_floor_s, False)
+        room = settings.gate_sigma * optimism * sigma + settings.gate_floor_s
+        return Finding(off - room, False)
     found, sigma = departure(line, path, e, wander)
     distance = abs(found)
     trip = path[0] - path[2]
-    room = settings.gate_floor_s + settings.gate_sigma * sigma
+    room = settings.gate_floor_s + settings.gate_sigma * optimism * sigma
     room += 0.01 * trip if strict else settings.gate_share * trip + settings.gate_rate * dt
     excess = distance - room
     shorter = (e.upper - e.lower) < trip - 0.5 * distance

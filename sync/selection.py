@@ -168,7 +168,14 @@ class Selection:
             return against_path(self.window, watch.line, edges, self.settings, strict=True)
         if self.young():
             return against_proof(self.hard, line, edges, self.settings)
-        return against_path(self.window, watch.line, edges, self.settings, strict=False)
+        return against_path(
+            self.window,
+            watch.line,
+            edges,
+            self.settings,
+            strict=False,
+            optimism=self.optimism(2.0),
+        )
 
     def _prove(self, watch: Watch, edges: Edges, root: float) -> None:
         line = self.line()
@@ -181,7 +188,8 @@ class Selection:
     def _idle(self, watch: Watch, e: Edges) -> bool:
         """True when a reply queued so long in both ways that it can wait for the next solve."""
         line, path = self.window.line, self.window.path(watch.line)
-        if line is None or path is None or self.young() or self._waiting >= 3:
+        settled = len(self.window.rows) + self.window.absorbed >= 100
+        if line is None or path is None or not settled or self._waiting >= 3:
             return False
         if watch.verdict != Verdict.SELECTED or abs(e.t - line.t) > 300.0:
             return False

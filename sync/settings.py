@@ -95,8 +95,8 @@ class EstimatorSettings:
     gate_share: float = 0.1
     gate_floor_s: float = 10e-6
     gate_wander: float = 5e-8
-    young_count: int = 16
-    young_s: float = 300.0
+    young_count: int = 20
+    young_s: float = 600.0
     drag_limit: float = 1.5e-7
     drag_wander: float = 2e-8
     gate_rate: float = 2e-6
