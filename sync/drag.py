@@ -10,10 +10,12 @@ States of the joint window are remembered for half an hour. Two tests compare th
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
 from syncline.sync.gate import Edges, Path, departure
+from syncline.sync.hard import HardInterval
 from syncline.sync.settings import EstimatorSettings
 from syncline.sync.window import Line, Window
 
@@ -124,3 +126,26 @@ class DragWatch:
             elif max(ahead, behind) == 0:
                 stayed.append(name)
         return left, stayed
+
+
+def impossible(line: Line, old: Line, hard: HardInterval) -> bool:
+    """True when a line left the proofs, or turned its rate since `old` as no oscillator does."""
+    lag = abs(line.t - old.t)
+    if abs(line.y - old.y) > 5e-6 + 6.0 * (old.wander * math.sqrt(lag) + math.sqrt(old.yy)):
+        return True
+    x = line.at(hard.t)
+    slack = 0.25 * (hard.high - hard.low) + 2e-5
+    return not hard.low - slack <= x <= hard.high + slack
+
+
+def hidden(middle_s: float, gap_s: float, age_s: float, ramp_rate: float) -> float:
+    """Drift that an exchange after a long gap may hide: it may be read as queue or as drift.
+
+    Args:
+        middle_s: Distance of its midpoint from the line: the drift reading.
+        gap_s: Time since the exchange before: how far a ramp could have gone.
+        age_s: Time since.
+        ramp_rate: Steepest ramp, 1/s.
+    """
+    drift = min(middle_s, 0.5 * ramp_rate * gap_s * gap_s)
+    return drift * (1.0 + 2.0 * age_s / max(gap_s, 16.0))

@@ -108,3 +108,16 @@ def against_proof(
     grow = 2.0 * settings.rate_sigma * dt + settings.gate_floor_s
     low, high = hard.low + line.y * dt - grow, hard.high + line.y * dt + grow
     return Finding(max(e.lower - high, low - e.upper), False)
+
+
+def uninformative(window: Window, name: str, e: Edges, settings: EstimatorSettings) -> bool:
+    """True when an exchange queued beyond all doubt in both ways: no edge is near its line."""
+    line, path = window.line, window.path(name)
+    if line is None or path is None or abs(e.t - line.t) > 300.0:
+        return False
+    top, top_var, bottom, bottom_var = path
+    dt, move = e.t - line.t, line.at(e.t) - line.x
+    wander = max(line.wander, settings.gate_wander)
+    grown = dt * (2.0 * line.xy + dt * line.yy) + wander * wander * abs(dt) ** 3 / 3.0
+    up, down = e.upper - top - move, bottom + move - e.lower
+    return min(up, down) > 5.0 * math.sqrt(max(top_var, bottom_var) + max(grown, 0.0))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 
-from syncline.sync.drag import DragWatch, Memory
+from syncline.sync.drag import DragWatch, Memory, hidden, impossible
 from syncline.sync.events import Event, SourceVerdict, Step, Verdict
-from syncline.sync.gate import Edges, Finding, against_path, against_proof
+from syncline.sync.gate import Edges, Finding, against_path, against_proof, uninformative
 from syncline.sync.hard import HardInterval
 from syncline.sync.measurement import Measurement, SourceKind
 from syncline.sync.oscillator import LearnedOscillator
@@ -151,17 +151,11 @@ class Selection:
             self._middle = (t, offset, gap)
 
     def doubt(self, line: Line, t: float) -> float:
-        """What a change of rate since the last but one exchange may have hidden behind a queue, s.
-
-        After a long gap the newest exchange may be read as queue or as drift; its midpoint says how
-        far the drift reading is away, the gap how far a temperature ramp could have gone.
-        """
+        """What a change of rate may have hidden behind the newest exchange's queue, s."""
         at, middle, gap = self._middle
         if at < -1e17 or line.t > at + 1.0:
             return 0.0
-        ramp = 0.5 * self.settings.ramp_rate * gap * gap
-        hidden = min(abs(middle - line.at(at)), ramp)
-        return hidden * (1.0 + 2.0 * max(t - at, 0.0) / max(gap, 16.0))
+        return hidden(abs(middle - line.at(at)), gap, max(t - at, 0.0), self.settings.ramp_rate)
 
     def _judge(self, watch: Watch, edges: Edges, line: Line | None) -> Finding:
         if watch.verdict == Verdict.DRAGGING:
@@ -185,21 +179,12 @@ class Selection:
         self.hard.move(edges.t, line.y, self.drift(line, proof=True))
         self.hard.prove(edges.lower - root + share, edges.upper + root - share)
 
-    def _idle(self, watch: Watch, e: Edges) -> bool:
+    def _idle(self, watch: Watch, edges: Edges) -> bool:
         """True when a reply queued so long in both ways that it can wait for the next solve."""
-        line, path = self.window.line, self.window.path(watch.line)
         settled = len(self.window.rows) + self.window.absorbed >= 100
-        if line is None or path is None or not settled or self._waiting >= 3:
+        if not settled or self._waiting >= 3 or watch.verdict != Verdict.SELECTED:
             return False
-        if watch.verdict != Verdict.SELECTED or abs(e.t - line.t) > 300.0:
-            return False
-        top, top_var, bottom, bottom_var = path
-        dt, move = e.t - line.t, line.at(e.t) - line.x
-        wander = max(line.wander, self.settings.gate_wander)
-        grown = dt * (2.0 * line.xy + dt * line.yy) + wander * wander * abs(dt) ** 3 / 3.0
-        up, down = e.upper - top - move, bottom + move - e.lower
-        reach = 5.0 * math.sqrt(max(top_var, bottom_var) + max(grown, 0.0))
-        return min(up, down) > reach
+        return uninformative(self.window, watch.line, edges, self.settings)
 
     def solve(self) -> bool:
         """Solve the window and let the drag tests look at it; False when it went astray."""
@@ -220,13 +205,7 @@ class Selection:
             return True
         if self.young() or not self.hard.known or not self.drags.history:
             return False
-        old = self.drags.history[-1].line
-        lag = abs(line.t - old.t)
-        if abs(line.y - old.y) > 5e-6 + 6.0 * (old.wander * math.sqrt(lag) + math.sqrt(old.yy)):
-            return True
-        x = line.at(self.hard.t)
-        slack = 0.25 * (self.hard.high - self.hard.low) + 2e-5
-        return not self.hard.low - slack <= x <= self.hard.high + slack
+        return impossible(line, self.drags.history[-1].line, self.hard)
 
     # -- one-way sources -------------------------------------------------------------------------
 
