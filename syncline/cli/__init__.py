@@ -47,6 +47,7 @@ _COMMANDS: dict[tuple[str, str], tuple[str, str]] = {
         "syncline.cli.time_retime:retime",
         "Better times for a drive that is over.",
     ),
+    ("", "doctor"): ("syncline.cli.doctor:doctor", "Examine this machine; say what to do."),
     ("", "run"): ("syncline.cli.run:run", "Run the edge daemon."),
     ("", "replay"): ("syncline.cli.replay:replay", "Run a model over a recording."),
     ("log", "info"): ("syncline.cli.log_info:info", "Show what a recording holds."),

@@ -1,0 +1,55 @@
+"""`syncline doctor`: what this machine has, what each stamp means, what to do about the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from syncline.cli.doctor_checks import Finding
+
+MARKS = {"ok": "ok  ", "note": "-   ", "warn": "WARN", "fail": "FAIL"}
+
+
+def doctor(
+    *,
+    data: Path = Path(),
+    json_: Annotated[bool, Parameter(name="--json")] = False,
+) -> int:
+    """Examine the machine: packages, runtime, cameras, clocks, receivers, buses, disk, models.
+
+    Ends with exit code 1 when something that syncline cannot do without is missing.
+
+    Args:
+        data: Folder for recordings; its free space is looked at.
+        json_: Print one JSON object instead of lines.
+    """
+    import msgspec
+
+    from syncline.cli.doctor_checks import Machine, examine
+
+    findings = examine(Machine(data))
+    if json_:
+        print(msgspec.json.encode({"findings": findings}).decode())
+    else:
+        for line in screen(findings):
+            print(line)
+    return int(any(finding.state == "fail" for finding in findings))
+
+
+def screen(findings: list[Finding]) -> list[str]:
+    """The findings as lines: one per finding, its remedy below it."""
+    lines: list[str] = []
+    area = ""
+    for finding in findings:
+        if finding.area != area:
+            area = finding.area
+            lines.append(area)
+        lines.append(f"  {MARKS[finding.state]} {finding.what}: {finding.detail}")
+        if finding.remedy:
+            lines.append(f"         -> {finding.remedy}")
+    count = {state: sum(f.state == state for f in findings) for state in MARKS}
+    lines.append(f"{count['ok']} ok, {count['warn']} to look at, {count['fail']} missing")
+    return lines

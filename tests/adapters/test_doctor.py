@@ -1,0 +1,132 @@
+"""`syncline doctor` on this machine and on made-up ones."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from syncline.cli import main
+from syncline.cli.doctor import screen
+from syncline.cli.doctor_checks import Finding, Machine, examine
+from syncline.timebase import Clock, PairedRead
+
+
+def refused() -> str:
+    raise ConnectionRefusedError(111, "Connection refused")
+
+
+def silent() -> str:
+    raise subprocess.TimeoutExpired("chronyc", 1.0)
+
+
+def machine(root: Path, **changes: object) -> Machine:
+    given = {
+        "root": root,
+        "version": lambda _: "1.0",
+        "pair": lambda clock: PairedRead(0, 1_000_000, 300),
+        "gpsd": refused,
+        "chrony": silent,
+        "providers": lambda: ("CPUExecutionProvider",),
+        **changes,
+    }
+    return Machine(root, **given)  # type: ignore[arg-type]
+
+
+def found(machine: Machine) -> dict[str, Finding]:
+    findings = examine(machine)
+    assert len({f.what for f in findings}) == len(findings)
+    return {f.what: f for f in findings}
+
+
+def put(root: Path, path: str, text: str) -> Path:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text)
+    return root / path
+
+
+def test_a_bare_machine_gets_remedies_and_no_failure(tmp_path: Path) -> None:
+    rows = found(machine(tmp_path))
+    assert not [f for f in rows.values() if f.state in ("warn", "fail")]
+    assert "Connection refused" in rows["gpsd"].detail
+    assert "TimeoutExpired" in rows["chrony"].detail
+    for name in ("v4l2", "pulse per second", "PTP hardware clock", "gpsd", "chrony"):
+        assert rows[name].state == "note"
+        assert rows[name].remedy
+
+
+def test_cameras_tell_what_their_stamps_mean(tmp_path: Path) -> None:
+    for number, driver in ((0, "uvcvideo"), (10, "vivid"), (2, "imx219")):
+        put(tmp_path, f"dev/video{number}", "")
+        put(tmp_path, f"sys/class/video4linux/video{number}/name", f"Cam {driver}\n")
+        (tmp_path / "drivers" / driver).mkdir(parents=True)
+        device = tmp_path / "sys" / "class" / "video4linux" / f"video{number}" / "device"
+        device.mkdir()
+        (device / "driver").symlink_to(tmp_path / "drivers" / driver)
+    rows = found(machine(tmp_path))
+    assert "start of exposure" in rows["/dev/video0"].detail
+    assert "Cam imx219 (imx219); stamp: end of readout" in rows["/dev/video2"].detail
+    assert "virtual" in rows["/dev/video10"].detail
+    names = [name for name in rows if name.startswith("/dev/video")]
+    assert names == ["/dev/video0", "/dev/video2", "/dev/video10"]
+
+
+def test_references_and_buses(tmp_path: Path) -> None:
+    put(tmp_path, "dev/pps0", "")
+    put(tmp_path, "dev/ptp0", "")
+    put(tmp_path, "sys/class/net/can0/type", "280\n")
+    put(tmp_path, "sys/class/net/can0/operstate", "down\n")
+    put(tmp_path, "sys/class/net/can1/type", "280\n")
+    put(tmp_path, "sys/class/net/can1/operstate", "up\n")
+    put(tmp_path, "sys/class/net/eth0/type", "1\n")
+    rows = found(machine(tmp_path, gpsd=lambda: '{"class":"VERSION"}', chrony=lambda: "not chrony"))
+    assert rows["/dev/pps0"].state == rows["/dev/ptp0"].state == rows["gpsd"].state == "ok"
+    assert rows["chrony"].state == "warn"
+    assert "ip link set can0 up" in rows["can0"].remedy
+    assert rows["can1"].state == "ok"
+    assert "eth0" not in rows
+
+
+def test_what_syncline_cannot_do_without_fails(tmp_path: Path) -> None:
+    def version(package: str) -> str | None:
+        return None if package in ("numpy", "linuxpy", "torch") else "1.0"
+
+    def broken() -> tuple[str, ...]:
+        raise ImportError("onnxruntime is broken")
+
+    rows = found(machine(tmp_path, version=version, providers=broken))
+    assert rows["packages"].state == rows["onnxruntime"].state == "fail"
+    assert "no numpy" in rows["packages"].detail
+    assert rows["linuxpy"].remedy == "pip install 'syncline[sensors]'"
+    text = "\n".join(screen(list(rows.values())))
+    assert "FAIL packages" in text
+    assert text.endswith("2 missing")
+
+
+def test_clocks_that_read_slowly_are_told(tmp_path: Path) -> None:
+    put(tmp_path, "sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet\n")
+    slow = machine(tmp_path, pair=lambda _: PairedRead(0, 0, 90_000))
+    row = found(slow)[Clock.MONOTONIC.name]
+    assert row.state == "warn"
+    assert "hpet" in row.remedy
+
+
+def test_vnni_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    put(tmp_path, "proc/cpuinfo", "flags\t\t: avx2 avx512_vnni\n")
+    assert found(machine(tmp_path))["processor"].state == "ok"
+    put(tmp_path, "proc/cpuinfo", "flags\t\t: avx2\n")
+    assert found(machine(tmp_path))["processor"].state == "note"
+
+
+def test_the_command_on_this_machine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = str(tmp_path / "not" / "yet")
+    assert main(["doctor", "--data", folder]) == 0
+    text = capsys.readouterr().out
+    assert "ok   packages" in text
+    assert "MONOTONIC" in text
+    assert main(["doctor", "--json", "--data", folder]) == 0
+    rows = msgspec.json.decode(capsys.readouterr().out)["findings"]
+    assert {"software", "clocks", "disk", "cameras"} <= {row["area"] for row in rows}
