@@ -109,9 +109,9 @@ class Selection:
         s = self.settings
         return self.accepted < s.young_count or self.now - self.born < s.young_s
 
-    def tracked(self) -> bool:
-        """True while a one-way source leads."""
-        return any(w.track and w.verdict == Verdict.SELECTED for w in self.watches.values())
+    def now_ns(self) -> int:
+        """Present raw time, ns."""
+        return self.raw0_ns + round(self.now * 1e9)
 
     # -- exchanges -------------------------------------------------------------------------------
 
@@ -250,9 +250,8 @@ class Selection:
         s = self.settings
         track = watch.track
         if track is None:
-            known = line is not None and line.yy < (0.1 * s.rate_sigma) ** 2
-            rate_var = 4.0 * line.yy if line is not None and known else s.rate_sigma**2
-            rate = line.y if line is not None else self.window.rate0
+            rate, rate_var = (line.y, 4.0 * line.yy) if line else (self.window.rate0, 1.0)
+            rate_var = min(rate_var, s.rate_sigma**2)
             watch.track = Track(t, offset, sigma, rate, rate_var)
             if self.window.line is None:
                 self._feed_block(watch, Block(t, offset, sigma, 1))
@@ -272,8 +271,7 @@ class Selection:
         self.solve()
 
     def _drag_found(self, watch: Watch, track: Track, step: float) -> None:
-        mark = track.before_drag()
-        watch.track = None
+        mark, watch.track = track.before_drag(), None
         reason = f"rate stepped by {step * 1e6:+.2f} ppm at once: no oscillator does that"
         self.verdict(watch, Verdict.DRAGGING, reason)
         if mark is None:
@@ -320,10 +318,6 @@ class Selection:
             offset_ns = round(watch.offset_s * 1e9)
             event = SourceVerdict(self.now_ns(), watch.name, verdict, reason, offset_ns)
             self.events.append(event)
-
-    def now_ns(self) -> int:
-        """Present raw time, ns."""
-        return self.raw0_ns + round(self.now * 1e9)
 
     def _consider_restart(self) -> None:
         """Yield to a consistent majority: at once while young, later to three sources or time."""
@@ -379,7 +373,8 @@ class Selection:
 
     def _check_drags(self) -> None:
         line = self.window.line
-        if line is None or self.tracked():
+        leads = any(w.track and w.verdict == Verdict.SELECTED for w in self.watches.values())
+        if line is None or leads:
             return
         selected = {w.line: w for w in self.watches.values() if w.verdict == Verdict.SELECTED}
         left, memory = self.drags.conflict(self.now, list(selected))
