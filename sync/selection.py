@@ -172,8 +172,7 @@ class Selection:
         )
 
     def _prove(self, watch: Watch, edges: Edges, root: float) -> None:
-        line = self.line()
-        if line is None:
+        if (line := self.line()) is None:
             return
         share = self.settings.min_one_way * watch.min_delay_s
         self.hard.move(edges.t, line.y, self.drift(line, proof=True))
