@@ -1,4 +1,4 @@
-"""What can be replayed: videos, image folders, and our own logs."""
+"""What can be replayed: videos, image folders, ROS 2 bags, and our own logs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from syncline.edge.recorded_time import recorded_timer, timing_of_message
 from syncline.edge.replay import Timed, recording_boot_id
 from syncline.errors import LogError, MediaError
 from syncline.log.reader import LogReader
+from syncline.log.rosbag import is_bag
 from syncline.sensors.adapters.image_folder import SUFFIXES, ImageFolder
+from syncline.sensors.adapters.ros_bag import RosBag
 from syncline.sensors.adapters.video import VideoFile
 from syncline.sensors.frame import Exposure, FrameEvent, FrameTime, RawFrame, Stamp
 from syncline.sensors.timer import FrameTimer
@@ -25,7 +27,7 @@ Image = NDArray[np.uint8]
 
 
 class MediaRecording:
-    """A video file or a folder of pictures.
+    """A video file, a folder of pictures or a ROS 2 bag.
 
     Args:
         path: See `syncline.sensors.adapters`.
@@ -39,9 +41,13 @@ class MediaRecording:
         self._threads = threads
         self.boot_id = recording_boot_id(path)
         self.frame_count = 0
-        self.adapter: VideoFile | ImageFolder = self._open()
+        self.adapter: VideoFile | ImageFolder | RosBag = self._open()
 
-    def _open(self) -> VideoFile | ImageFolder:
+    def _open(self) -> VideoFile | ImageFolder | RosBag:
+        if is_bag(self._path):
+            bag = RosBag(self._path)
+            bag.open()
+            return bag
         if self._path.is_dir():
             folder = ImageFolder(self._path, self._camera.name, fps=self._camera.fps)
             folder.open()
@@ -165,6 +171,8 @@ def open_recording(path: Path, camera: CameraSection) -> MediaRecording | LogRec
     """
     if not path.exists():
         raise MediaError(f"{path} does not exist", remedy="Check the path")
+    if is_bag(path):
+        return MediaRecording(path, camera)
     if path.suffix == ".mcap" or (path.is_dir() and any(path.rglob("*.mcap"))):
         return LogRecording(path)
     if path.is_file() and path.suffix.lower() in SUFFIXES:
