@@ -57,7 +57,7 @@ def _export_split(
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
     for at, item in enumerate(items, start=1):
-        name = f"{item.device}_{item.boot_id[:8]}_{item.camera}_{item.frame_index:08d}.jpg"
+        name = f"{item.device}_{item.boot_id}_{item.camera}_{item.mid_raw_ns:019d}.jpg"
         (folder / name).write_bytes(read(item.image))
         images.append(_image(item, at, name))
         for box in item.boxes:

@@ -1,8 +1,8 @@
 """Immutable dataset versions: a canonical manifest whose sha256 is the version's id.
 
-The id depends on the items alone (sorted, canonical JSON), not on the order they came in, the
-store or the time. A drive (device, boot) lies in exactly one split, chosen by a hash of the drive,
-so that adding drives never moves one.
+The id depends on the items and the split of each drive (sorted, canonical JSON), not on the order
+they came in, the name, the store or the time. A drive (device, boot) lies in exactly one split,
+chosen by a hash of the drive, so that adding drives never moves one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from syncline.errors import InputError, UsageError
 
@@ -19,6 +19,9 @@ SPLITS = ("train", "val", "test")
 DEFAULT_SHARES = (70, 15, 15)
 MANIFEST_FORMAT = 1
 MAX_MANIFEST_BYTES = 1 << 30
+
+Key = tuple[str, str, str, int]
+"""Device, boot, camera and raw time of the middle of exposure of a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +65,13 @@ class Item:
     boxes: tuple[Box, ...] = ()
 
     @property
-    def key(self) -> tuple[str, str, str, int]:
-        """What identifies the frame for ever."""
-        return (self.device, self.boot_id, self.camera, self.frame_index)
+    def key(self) -> Key:
+        """What identifies the frame for ever.
+
+        The raw time is in it and the index is not: a daemon that is started again without a boot
+        counts its frames from 0 again, while the raw clock of a boot never repeats.
+        """
+        return (self.device, self.boot_id, self.camera, self.mid_raw_ns)
 
     @property
     def drive(self) -> str:
@@ -80,7 +87,7 @@ class DatasetVersion:
         id: sha256 of the canonical manifest.
         name: What the user calls it; not part of the id.
         items: Sorted by key.
-        splits: Split of each drive.
+        splits: Split of each drive; part of the id, so shares and seed are too.
     """
 
     id: str
@@ -112,6 +119,36 @@ def split_of(drive: str, shares: tuple[int, int, int] = DEFAULT_SHARES, seed: st
     raise AssertionError("unreachable: at < total")
 
 
+def reconcile(items: Iterable[Item]) -> tuple[list[Item], list[Key]]:
+    """Leave one item per key, whatever order they come in.
+
+    A picture that was uploaded in two segments is one frame: the one that lies first by object and
+    offset stays. Items of one key that differ in anything else contradict each other, and none of
+    them can be trusted.
+
+    Returns:
+        Items with different keys, and the keys that were left out for a contradiction; both sorted.
+    """
+    by_key: dict[Key, Item] = {}
+    contradicting: set[Key] = set()
+    for item in items:
+        known = by_key.setdefault(item.key, item)
+        if _content(known) != _content(item):
+            contradicting.add(item.key)
+        elif _place(item) < _place(known):
+            by_key[item.key] = item
+    kept = [by_key[key] for key in sorted(by_key) if key not in contradicting]
+    return kept, sorted(contradicting)
+
+
+def _content(item: Item) -> Item:
+    return replace(item, image=FrameRef("", 0, item.image.length, item.image.content_sha256))
+
+
+def _place(item: Item) -> tuple[str, int]:
+    return item.image.object_sha256, item.image.offset
+
+
 def freeze(
     name: str,
     items: Iterable[Item],
@@ -121,9 +158,10 @@ def freeze(
     """Make a version of items in any order.
 
     Raises:
-        InputError: There are no items, or two with the same key and different content.
+        InputError: There are no items, or two with the same key and different content; `reconcile`
+            leaves such out.
     """
-    by_key: dict[tuple[str, str, str, int], Item] = {}
+    by_key: dict[Key, Item] = {}
     for item in items:
         if by_key.setdefault(item.key, item) != item:
             raise InputError(f"frame {item.key} stands twice with different content")

@@ -8,21 +8,24 @@ say of its raw time.
 from __future__ import annotations
 
 import hashlib
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from syncline.cloud.catalog import Catalog
-from syncline.cloud.dataset import Box, FrameRef, Item
+from syncline.cloud.dataset import Box, FrameRef, Item, Key, reconcile
 from syncline.cloud.objects import Objects
-from syncline.errors import LogError
+from syncline.cloud.validate import require_columns
+from syncline.errors import LogError, MessageError
 from syncline.log.mapping import mapping_from_message
 from syncline.log.reader import LogReader
 from syncline.messages import syncline_pb2 as pb
 from syncline.timebase import Timebase
 
 NO_TIME = -1
+MAX_REASONS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +53,36 @@ class Harvest:
         items: Frames.
         without_timing: Pictures whose frame timing never came.
         time_too_vague: Frames left out by `max_bound_ns`.
+        bad_boxes: Frames left out because their detections cannot be read; without boxes they would
+            pass for pictures with nothing in them.
+        conflicts: Frames left out because what was sent of them contradicts itself.
+        reasons: Why, of the first `MAX_REASONS` of the frames counted in the two above.
         damaged: Segments that could not be read, with the reason.
     """
 
-    items: list[Item]
+    items: list[Item] = field(default_factory=list)
     without_timing: int = 0
     time_too_vague: int = 0
-    damaged: dict[str, str] | None = None
+    bad_boxes: int = 0
+    conflicts: int = 0
+    reasons: list[str] = field(default_factory=list)
+    damaged: dict[str, str] = field(default_factory=dict)
+
+    def _explain(self, key: Key, reason: str) -> None:
+        if len(self.reasons) < MAX_REASONS:
+            self.reasons.append(f"{'/'.join(str(part) for part in key)}: {reason}")
+
+    def leave_bad(self, key: Key, reason: str) -> None:
+        """Count a frame whose boxes cannot be used."""
+        self.bad_boxes += 1
+        self._explain(key, reason)
+
+    def settle(self) -> None:
+        """One item per frame, sorted; frames that contradict themselves are counted and go."""
+        self.items, contradicting = reconcile(self.items)
+        self.conflicts = len(contradicting)
+        for key in contradicting:
+            self._explain(key, "was sent with different contents")
 
 
 def harvest(
@@ -79,7 +105,7 @@ def harvest(
         StorageError: The store cannot be read.
     """
     wanted = wanted or Wanted()
-    found = Harvest([], damaged={})
+    found = Harvest()
     boots: dict[tuple[str, str], _Boot] = {}
     for upload in catalog.uploads(wanted.device or None):
         if upload.meta.get("kind") != "camera-segment":
@@ -92,8 +118,8 @@ def harvest(
                     boots[key] = _Boot(catalog, *key)
                 _take(found, picture, boots[key], upload.device, labels, wanted)
         except LogError as error:
-            assert found.damaged is not None
             found.damaged[upload.name] = str(error)
+    found.settle()
     return found
 
 
@@ -110,17 +136,25 @@ def _pictures(objects: Objects, sha256: str) -> Iterator[_Picture]:
         whole = objects.get(sha256)
         file.write(whole)
         file.flush()
+        searched: dict[str, int] = {}  # a camera's pictures lie in the order they were written
         with LogReader(Path(file.name)) as reader:
             for record in reader:
                 if not record.topic.endswith("/image"):
                     continue
                 data = bytes(reader.decode(record).data)
-                offset = whole.find(data)
+                offset = _find(whole, data, searched.get(record.topic, 0))
                 if offset < 0:  # a compressed segment: no byte range to point at
                     raise LogError(f"segment {sha256[:12]} is compressed")
+                searched[record.topic] = offset + len(data)
                 ref = FrameRef(sha256, offset, len(data), hashlib.sha256(data).hexdigest())
                 camera = record.topic.split("/")[2]
                 yield _Picture(record.boot_id, camera, record.raw_ns, ref)
+
+
+def _find(whole: bytes, data: bytes, start: int) -> int:
+    """Where `data` lies, looked for from `start` on first: else long segments cost a square."""
+    offset = whole.find(data, start)
+    return offset if offset >= 0 or start == 0 else whole.find(data, 0, start + len(data))
 
 
 class _Boot:
@@ -174,7 +208,11 @@ def _take(
         found.time_too_vague += 1
         return
     detections = boot.boxes.get((picture.camera, picture.mid_raw_ns))
-    boxes = () if detections is None else _boxes(detections, labels, wanted.min_score)
+    try:
+        boxes = () if detections is None else _boxes(detections, labels, wanted.min_score)
+    except MessageError as error:
+        found.leave_bad((device, picture.boot_id, picture.camera, picture.mid_raw_ns), str(error))
+        return
     found.items.append(
         Item(
             device,
@@ -195,15 +233,16 @@ def _take(
 def _boxes(
     detections: pb.Detections, labels: Mapping[str, tuple[str, ...]], min_score: float
 ) -> tuple[Box, ...]:
+    require_columns(detections)
     if not detections.valid:
         return ()
     names = labels.get(detections.model_sha256, ())
     origin = f"model:{detections.model_sha256}"
+    corners = (detections.x0_px, detections.y0_px, detections.x1_px, detections.y1_px)
+    if not all(math.isfinite(value) for column in (*corners, detections.score) for value in column):
+        raise MessageError("a box is not finite")
     columns = zip(
-        detections.x0_px,
-        detections.y0_px,
-        detections.x1_px,
-        detections.y1_px,
+        *corners,
         detections.score,
         detections.class_id,
         strict=True,

@@ -1,4 +1,7 @@
-"""Does a payload decode as its topic's message? What does not is quarantined, with the reason."""
+"""Does a payload decode as its topic's message, and do the columns in it have one length?
+
+What does not is quarantined, with the reason.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,14 @@ from syncline.topics import topic_of
 
 _OURS, _FOXGLOVE = "syncline.", "foxglove."
 MAX_REASON = 200
+
+_COLUMNS = {
+    "syncline.Detections": ("x0_px", "y0_px", "x1_px", "y1_px", "score", "class_id"),
+    "syncline.Classification": ("class_id", "score"),
+}
+"""Repeated fields whose n-th values belong together."""
+_OPTIONAL = {"syncline.Detections": ("row_offset_ns",)}
+"""Columns that may be left out as a whole."""
 
 
 @lru_cache(maxsize=64)
@@ -41,13 +52,33 @@ def _parser_of(stream: str) -> Callable[[bytes], Any] | str:
         return error.message[:MAX_REASON]
 
 
+def require_columns(message: Any) -> None:
+    """Refuse a message whose columns do not fit together.
+
+    Raises:
+        MessageError: Their lengths differ.
+    """
+    kind = message.DESCRIPTOR.full_name
+    names = _COLUMNS.get(kind)
+    if names is None:
+        return
+    lengths = {name: len(getattr(message, name)) for name in names}
+    for name in _OPTIONAL.get(kind, ()):
+        lengths[name] = len(getattr(message, name)) or lengths[names[0]]
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {n}" for name, n in lengths.items())
+        raise MessageError(f"columns of unequal length: {told}")
+
+
 def reason_to_quarantine(stream: str, payload: bytes) -> str | None:
     """Why a payload cannot be used as a record of `stream`; None when it can."""
     parser = _parser_of(stream)
     if isinstance(parser, str):
         return parser
     try:
-        parser(payload)
+        require_columns(parser(payload))
+    except MessageError as error:
+        return error.message[:MAX_REASON]
     except (DecodeError, ValueError, RecursionError) as error:
         return f"does not decode: {error}"[:MAX_REASON]
     return None

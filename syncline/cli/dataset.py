@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from syncline.cloud.catalog import Catalog
     from syncline.cloud.objects import Objects
 
+FEW_DRIVES = 3
 Json = Annotated[bool, Parameter(name="--json")]
 
 
@@ -82,14 +83,39 @@ def create(
         "boxes": sum(len(item.boxes) for item in version.items),
         "without_timing": found.without_timing,
         "time_too_vague": found.time_too_vague,
+        "bad_boxes": found.bad_boxes,
+        "conflicts": found.conflicts,
+        "reasons": found.reasons,
         "damaged_segments": found.damaged,
     }
     if json_:
         print(json.dumps(report))
     else:
-        for key, value in report.items():
-            print(f"{key:<17} {value}")
+        print("\n".join(_plain(report)))
+        if len(version.splits) < FEW_DRIVES:
+            print(
+                f"note: {len(version.splits)} drive(s) cannot fill three splits; "
+                "a drive (one boot of one device) lies in one split, so record more drives"
+            )
     return 0
+
+
+def _plain(report: dict[str, Any]) -> Iterator[str]:
+    """Lines for a person: one per figure, one per reason."""
+    for key, value in report.items():
+        if key == "frames":
+            yield f"{key:<17} {_counts(value)}"
+        elif key == "reasons":
+            yield from (f"  left out: {reason}" for reason in value)
+        elif key == "damaged_segments":
+            yield f"{key:<17} {len(value)}"
+            yield from (f"  {name}: {reason}" for name, reason in value.items())
+        else:
+            yield f"{key:<17} {value}"
+
+
+def _counts(frames: dict[str, int]) -> str:
+    return "  ".join(f"{split} {count}" for split, count in frames.items())
 
 
 def _shares(text: str) -> tuple[int, int, int]:
@@ -147,5 +173,5 @@ def export(
     if json_:
         print(json.dumps({"name": name, "id": version.id, "frames": counts, "out": str(out)}))
     else:
-        print(f"{name} {version.id[:16]}: {counts} frames as {format_} in {out}")
+        print(f"{name} {version.id[:16]}: {_counts(counts)} frames as {format_} in {out}")
     return 0
