@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -10,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncline import topics
+from syncline.edge.boots import choose_boot, messages_per_boot
 from syncline.edge.config import CameraSection
 from syncline.edge.recorded_time import recorded_timer, timing_of_message
-from syncline.edge.replay import Timed, recording_boot_id
-from syncline.errors import LogError, MediaError
+from syncline.edge.replay import Damage, Timed, recording_boot_id
+from syncline.errors import LogError, MediaError, UsageError
+from syncline.log.index import FileIndex
 from syncline.log.reader import LogReader
 from syncline.log.rosbag import is_bag
 from syncline.sensors.adapters.image_folder import SUFFIXES, ImageFolder
@@ -33,11 +36,25 @@ class MediaRecording:
         path: See `syncline.sensors.adapters`.
         camera: The camera that made it, as far as it is known.
         threads: Decoder threads.
+        only: Only this camera of a bag; empty for all.
+
+    Raises:
+        MediaError: It cannot be read.
+        UsageError: `only` was given for a video or folder, which has but one camera.
     """
 
-    def __init__(self, path: Path, camera: CameraSection, *, threads: int = 1) -> None:
+    def __init__(
+        self, path: Path, camera: CameraSection, *, threads: int = 1, only: str = ""
+    ) -> None:
+        if only and not is_bag(path):
+            raise UsageError(
+                f"{path} has but one camera: --camera {only} chooses nothing",
+                remedy="Leave --camera away; it is for recordings and bags",
+            )
         self._path = path
         self._camera = camera
+        self._only = only
+        self._yielded, self._at_end = 0, False
         self._threads = threads
         self.boot_id = recording_boot_id(path)
         self.frame_count = 0
@@ -67,11 +84,25 @@ class MediaRecording:
         timers: dict[str, FrameTimer] = {}
         try:
             for raw in self.adapter.frames():
+                if self._only not in ("", raw.camera):
+                    continue
                 if raw.camera not in timers:
                     timers[raw.camera] = self._timer(raw)
+                self._yielded += 1
                 yield Timed(raw, timers[raw.camera].stamp(raw))
+            self._at_end = True
         finally:
             self.adapter.close()
+        if self._only and not self._yielded:
+            raise MediaError(
+                f"{self._path} holds no pictures of camera {self._only!r}",
+                remedy="See its topics with: syncline log info, or ros2 bag info",
+            )
+
+    def damage(self) -> Damage:
+        """What the adapter could not decode; frames are missed only once the end was reached."""
+        missing = max(self.frame_count - self._yielded, 0) if self._at_end else 0
+        return Damage(self.adapter.health().errors, missing)
 
     def _timer(self, raw: RawFrame) -> FrameTimer:
         assert isinstance(raw.payload, np.ndarray)
@@ -85,28 +116,32 @@ class MediaRecording:
 class LogRecording:
     """A log that syncline recorded: pictures with the timing and segments recorded beside them.
 
+    One boot of it: an ordinary ring holds several after a reboot, and their raw times overlap.
+
     Args:
         path: Recording folder, or one file that holds both pictures and timing.
         camera: Only this camera; empty for all.
+        boot: Beginning of the boot's id; empty where only one boot holds pictures.
+
+    Raises:
+        UsageError: There are several boots and none was named, or none is called so.
+        LogError: There are no pictures, or it is no log.
     """
 
-    def __init__(self, path: Path, camera: str = "") -> None:
+    def __init__(self, path: Path, camera: str = "", boot: str = "") -> None:
         self._path = path
-        self._camera = camera
+        self._images = _image_topics(path, camera)
+        counts = messages_per_boot(path, self._images)
+        if not counts:
+            raise _no_pictures(path, camera)
+        self._boot = choose_boot(path, counts, boot)
+        self.boot_id = self._boot or recording_boot_id(path)
         with LogReader(path) as reader:
-            names = {channel.topic for channel in reader.channels}
-            self.boot_id = reader.boot_ids[0] if reader.boot_ids else recording_boot_id(path)
-            timebase = reader.timebase(self.boot_id)
-            self._segments = list(timebase.segments)
-        image = topics.IMAGE.of(camera) if camera else ""
-        images = [n for n in names if n.startswith("/camera/") and n.endswith("/image")]
-        self._images = [n for n in images if not image or n == image]
-        if not self._images:
-            raise LogError(
-                f"{path} holds no pictures{f' of camera {camera!r}' if camera else ''}",
-                remedy="Record with images = true, or give the folder that holds cam.mcap",
-            )
-        self.frame_count = 0
+            self._segments = list(reader.timebase(self._boot).segments)
+            files = [f for f in reader.files() if f.boot_id == self._boot]
+        self._errors = sum(_damages(f.index) for f in files)
+        self._unmatched = 0
+        self.frame_count = counts[self._boot]
 
     def segments(self) -> list[MappingSegment]:
         """The mapping segments of the recording."""
@@ -117,8 +152,11 @@ class LogRecording:
         timings = [name.removesuffix("/image") + "/timing" for name in self._images]
         waiting: dict[tuple[str, int], FrameTime] = {}
         pictures: dict[tuple[str, int], Image] = {}
+        self._unmatched = 0
         with LogReader(self._path, topics=[*self._images, *timings]) as reader:
             for record in reader:
+                if record.boot_id != self._boot:
+                    continue
                 camera = record.topic.split("/")[2]
                 key = (camera, record.raw_ns)
                 message = reader.decode(record)
@@ -129,7 +167,12 @@ class LogRecording:
                 if key in waiting and key in pictures:
                     yield self._timed(waiting.pop(key), pictures.pop(key))
                 _forget_oldest(waiting)
-                _forget_oldest(pictures)
+                self._unmatched += _forget_oldest(pictures)
+        self._unmatched += len(pictures)
+
+    def damage(self) -> Damage:
+        """Damaged parts of the files, and pictures whose timing was lost."""
+        return Damage(self._errors, self._unmatched)
 
     @staticmethod
     def _timed(timing: FrameTime, picture: Image) -> Timed:
@@ -139,15 +182,40 @@ class LogRecording:
         return Timed(raw, timing)
 
 
+def _image_topics(path: Path, camera: str) -> list[str]:
+    with LogReader(path) as reader:
+        names = {channel.topic for channel in reader.channels}
+    images = sorted(n for n in names if n.startswith("/camera/") and n.endswith("/image"))
+    if camera:
+        images = [name for name in images if name == topics.IMAGE.of(camera)]
+    if not images:
+        raise _no_pictures(path, camera)
+    return images
+
+
+def _no_pictures(path: Path, camera: str) -> LogError:
+    return LogError(
+        f"{path} holds no pictures{f' of camera {camera!r}' if camera else ''}",
+        remedy="Record with images = true, or give the folder that holds cam.mcap",
+    )
+
+
+def _damages(index: FileIndex) -> int:
+    """Places that cannot be read; an end that is merely not written yet is none."""
+    return index.damaged_chunks + index.damaged_records + (index.lost_bytes > 0)
+
+
 _UNMATCHED_LIMIT = 256
 
 
 def _forget_oldest(
     waiting: dict[tuple[str, int], FrameTime] | dict[tuple[str, int], Image],
-) -> None:
-    """Bound what waits for its other half: a picture whose timing was lost, or the reverse."""
-    while len(waiting) > _UNMATCHED_LIMIT:
-        waiting.pop(next(iter(waiting)))
+) -> int:
+    """Bound what waits for its other half, which was lost; returns how many were given up."""
+    count = max(len(waiting) - _UNMATCHED_LIMIT, 0)
+    for key in list(islice(waiting, count)):
+        del waiting[key]
+    return count
 
 
 def decode_picture(data: bytes, name: str) -> Image:
@@ -162,19 +230,33 @@ def decode_picture(data: bytes, name: str) -> Image:
     return np.asarray(image, dtype=np.uint8)
 
 
-def open_recording(path: Path, camera: CameraSection) -> MediaRecording | LogRecording:
+def open_recording(
+    path: Path, camera: CameraSection, *, only: str = "", boot: str = ""
+) -> MediaRecording | LogRecording:
     """Open whatever lies at a path.
+
+    Args:
+        path: Video, folder of pictures, bag or log.
+        camera: The camera that made a video or folder.
+        only: Only this camera of a log or bag; empty for all.
+        boot: Beginning of the id of the boot that is meant in a log.
 
     Raises:
         MediaError: Nothing lies there, or it cannot be read.
         LogError: It looks like a log and is none.
+        UsageError: Camera or boot cannot be chosen so.
     """
     if not path.exists():
         raise MediaError(f"{path} does not exist", remedy="Check the path")
-    if is_bag(path):
-        return MediaRecording(path, camera)
-    if path.suffix == ".mcap" or (path.is_dir() and any(path.rglob("*.mcap"))):
-        return LogRecording(path)
+    if not is_bag(path) and (
+        path.suffix == ".mcap" or (path.is_dir() and any(path.rglob("*.mcap")))
+    ):
+        return LogRecording(path, only, boot)
+    if boot:
+        raise UsageError(
+            f"{path} is no recording of ours: --boot {boot} chooses nothing",
+            remedy="Leave --boot away",
+        )
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         raise MediaError(f"{path} is a single picture", remedy="Give its folder")
-    return MediaRecording(path, camera)
+    return MediaRecording(path, camera, only=only)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,23 @@ class Timed:
     timing: FrameTime
 
 
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What of a recording could not be read.
+
+    Attributes:
+        errors: Places where reading failed: frames, packets, chunks.
+        missing: Frames that the recording says it has and that did not come.
+    """
+
+    errors: int = 0
+    missing: int = 0
+
+    def __bool__(self) -> bool:
+        """Whether anything was lost."""
+        return self.errors > 0 or self.missing > 0
+
+
 class Recording(Protocol):
     """Something that can be replayed."""
 
@@ -47,6 +65,9 @@ class Recording(Protocol):
 
     def frames(self) -> Iterator[Timed]:
         """Frames in order."""
+
+    def damage(self) -> Damage:
+        """What could not be read, as far as `frames` came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +108,7 @@ class ReplayReport:
         begin_raw_ns: When the replay began.
         end_raw_ns: When it ended.
         span_ns: Time of the recording from the first to the last frame.
+        damage: What of the recording could not be read.
         late_ns: How late each frame was against its schedule, when paced; at most 100 000 kept.
     """
 
@@ -97,6 +119,7 @@ class ReplayReport:
     begin_raw_ns: int = 0
     end_raw_ns: int = 0
     span_ns: int = 0
+    damage: Damage = Damage()
     late_ns: list[int] = field(default_factory=list)
 
     @property
@@ -177,8 +200,7 @@ def replay(
     """
     options = options or ReplayOptions()
     report = ReplayReport(begin_raw_ns=clock.raw_ns())
-    for segment in recording.segments():
-        _emit(sink, pipeline.segment(segment))
+    mapping = _Mapping(recording.segments())
     wanted = _selected(recording, options)
     frames = ahead(wanted, model.prepare) if options.prefetch else map(model.prepare, wanted)
     first_ns: int | None = None
@@ -192,6 +214,8 @@ def replay(
             clock.sleep_until(due_ns)
             if len(report.late_ns) < 100_000:
                 report.late_ns.append(clock.raw_ns() - due_ns)
+        for segment in mapping.until(timed.timing.mid_ns):
+            _emit(sink, pipeline.segment(segment))
         _emit(sink, pipeline.captured(timed.frame, timed.timing))
         result = model.run(prepared)
         _emit(sink, pipeline.result(result))
@@ -201,12 +225,27 @@ def replay(
         report.span_ns = offset_ns
         watch(report, result)
     report.end_raw_ns = clock.raw_ns()
+    report.damage = recording.damage()
     if report.frames == 0:
         raise UsageError(
             f"no frame lies between --from {options.from_s} and --to {options.to_s}",
             remedy="Look at the recording's length with: syncline log info",
         )
     return report
+
+
+class _Mapping:
+    """Hands each mapping segment out before the first frame that it holds for."""
+
+    def __init__(self, segments: list[MappingSegment]) -> None:
+        self._left = deque(segments)
+        self._first = True
+
+    def until(self, raw_ns: int) -> Iterator[MappingSegment]:
+        """Segments that begin by then; the first one also holds for what came before it."""
+        while self._left and (self._first or self._left[0].raw0_ns <= raw_ns):
+            self._first = False
+            yield self._left.popleft()
 
 
 def _count(report: ReplayReport, result: Result) -> None:

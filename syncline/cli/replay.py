@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ def replay(
     threads: int = 1,
     images: bool = False,
     annotate: Path | None = None,
+    camera: str = "",
+    boot: str = "",
     prefetch: bool = True,
     json_: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
@@ -49,6 +52,8 @@ def replay(
         threads: Threads of one inference.
         images: Record the pictures too.
         annotate: Write a video with the boxes drawn.
+        camera: Only this camera of a recording or bag.
+        boot: Beginning of a boot's id, where a recording holds several.
         prefetch: Decode ahead in a second thread.
         json_: Print one JSON object instead of lines.
     """
@@ -59,7 +64,12 @@ def replay(
     from syncline.edge.shipped import resolve_bundle
 
     options = ReplayOptions(_rate(rate), from_, to, prefetch)
-    source = open_recording(recording, CameraSection(name="camera", kind="video", path="-"))
+    source = open_recording(
+        recording,
+        CameraSection(name="camera", kind="video", path="-"),
+        only=camera,
+        boot=boot,
+    )
     bundle = Bundle.open(resolve_bundle(model), trusted_keys=None)
     job = _Job(source, bundle, options, threads, images, out, annotate, quiet=json_)
     report, digest, counts = job.run(OsClock())
@@ -73,9 +83,14 @@ def replay(
         "fps": round(report.fps, 2),
         "span_s": round(report.span_ns / 1e9, 6),
         "first_result_ms": round((report.first_result_raw_ns - report.begin_raw_ns) / 1e6, 1),
+        "damaged": bool(report.damage),
+        "errors": report.damage.errors,
+        "missing": report.damage.missing,
         "digest": digest,
         "messages": counts,
     }
+    if report.damage:
+        sys.stderr.write(f"syncline: warning: {recording} {_damage_text(report)}\n")
     if json_:
         print(json.dumps(result))
         return 0
@@ -84,6 +99,14 @@ def replay(
     for path in filter(None, (out, annotate)):
         print(f"{'written':<10} {path}")
     return 0
+
+
+def _damage_text(report: ReplayReport) -> str:
+    damage = report.damage
+    text = f"is damaged: {report.frames} frames came; {damage.errors} errors"
+    if damage.missing:
+        text += f"; {damage.missing} more frames are announced that did not come"
+    return text
 
 
 @dataclass

@@ -1,0 +1,191 @@
+"""What a recording of ours replays: one boot, one camera, and what of it was damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from syncline.cli import main
+from syncline.edge.boots import choose_boot, messages_per_boot
+from syncline.edge.config import CameraSection
+from syncline.edge.recordings import LogRecording, MediaRecording, open_recording
+from syncline.errors import LogError, MediaError, UsageError
+from syncline.log.reader import LogReader
+from syncline.timebase import NS_PER_S
+
+from .rig import BOOT_A, BOOT_B, record_boot, segment, two_boots
+
+CAMERA = CameraSection(name="camera", kind="video", path="-")
+
+
+def test_two_boots_must_be_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        LogRecording(two_boots(tmp_path))
+    assert f"{BOOT_A} (12 pictures)" in str(caught.value)
+    assert f"{BOOT_B} (7 pictures)" in str(caught.value)
+    assert "--boot" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("prefix", "boot", "count", "mapping", "base_s"),
+    [("aaaa", BOOT_A, 12, 1, 500), ("b", BOOT_B, 7, 9, 3)],
+)
+def test_a_boot_replays_alone(
+    tmp_path: Path, prefix: str, boot: str, count: int, mapping: int, base_s: int
+) -> None:
+    recording = LogRecording(two_boots(tmp_path), boot=prefix)
+    frames = list(recording.frames())
+    times = [timed.timing.mid_ns for timed in frames]
+    assert recording.boot_id == boot
+    assert len(frames) == recording.frame_count == count
+    assert times == sorted(times)
+    assert base_s * NS_PER_S < times[0] < times[-1] < (base_s + 1) * NS_PER_S
+    assert [s.id for s in recording.segments()] == [mapping]
+    assert {s.boot_id for s in recording.segments()} == {boot}
+    assert not recording.damage()
+
+
+@pytest.mark.parametrize("prefix", ["cccc", "x"])
+def test_an_unknown_boot_is_refused(tmp_path: Path, prefix: str) -> None:
+    with pytest.raises(UsageError, match="fits no boot"):
+        LogRecording(two_boots(tmp_path), boot=prefix)
+
+
+def test_a_prefix_of_two_boots_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="fits 2 boots"):
+        choose_boot(tmp_path, {"ab1": 3, "ab2": 4}, "ab")
+
+
+def test_one_boot_needs_no_name(tmp_path: Path) -> None:
+    record_boot(tmp_path, BOOT_A, 5)
+    assert LogRecording(tmp_path).boot_id == BOOT_A
+
+
+def test_a_boot_without_pictures_is_no_choice(tmp_path: Path) -> None:
+    record_boot(tmp_path, BOOT_A, 5)
+    record_boot(tmp_path, BOOT_B, 5, cameras=("rear",))
+    assert LogRecording(tmp_path, camera="rear").boot_id == BOOT_B
+    assert messages_per_boot(tmp_path, ["/camera/rear/image"]) == {BOOT_B: 5}
+
+
+def test_pictures_are_counted_in_a_file_without_its_end(tmp_path: Path) -> None:
+    record_boot(tmp_path, BOOT_A, 6)
+    (path,) = tmp_path.glob("ring/*/cam.mcap")
+    whole = path.read_bytes()
+    with LogReader(path) as reader:
+        (log,) = reader.files()
+        last = log.index.chunks[-1]
+    path.write_bytes(whole[: last.offset + last.length])
+    assert messages_per_boot(tmp_path, ["/camera/front/image"]) == {BOOT_A: 6}
+
+
+def test_a_camera_of_several_is_chosen(tmp_path: Path) -> None:
+    record_boot(tmp_path, BOOT_A, 4, cameras=("front", "rear"))
+    both = open_recording(tmp_path, CAMERA)
+    rear = open_recording(tmp_path, CAMERA, only="rear")
+    assert len(list(both.frames())) == 8
+    assert {timed.timing.camera for timed in rear.frames()} == {"rear"}
+    with pytest.raises(LogError, match="of camera 'left'"):
+        open_recording(tmp_path, CAMERA, only="left")
+
+
+def test_camera_and_boot_choose_nothing_of_a_video(clip: Path) -> None:
+    with pytest.raises(UsageError, match="--camera rear chooses nothing"):
+        open_recording(clip, CAMERA, only="rear")
+    with pytest.raises(UsageError, match="--boot abc chooses nothing"):
+        open_recording(clip, CAMERA, boot="abc")
+
+
+def test_a_lost_timing_is_damage(tmp_path: Path) -> None:
+    record_boot(tmp_path / "a", BOOT_A, 5)
+    (telemetry,) = (tmp_path / "a").glob("ring/*/tel.mcap")
+    telemetry.unlink()
+    recording = LogRecording(tmp_path / "a")
+    assert list(recording.frames()) == []
+    assert recording.damage().missing == 5
+
+
+def test_a_cut_clip_tells_its_damage(tmp_path: Path, clip: Path) -> None:
+    whole = MediaRecording(clip, CAMERA)
+    assert len(list(whole.frames())) == 40
+    assert not whole.damage()
+    cut = MediaRecording(cut_clip(tmp_path, clip), CAMERA)
+    count = len(list(cut.frames()))
+    assert 0 < count < 40
+    assert cut.damage().missing == 40 - count
+
+
+def test_frames_that_nobody_asked_for_are_not_missing(clip: Path) -> None:
+    recording = MediaRecording(clip, CAMERA)
+    frames = recording.frames()
+    next(frames)
+    assert not recording.damage()
+
+
+def test_replay_warns_of_damage(
+    tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["replay", str(cut_clip(tmp_path, clip)), "--json"]) == 0
+    told = capsys.readouterr()
+    report = json.loads(told.out)
+    assert report["damaged"]
+    assert report["missing"] == 40 - report["frames"]
+    assert "is damaged" in told.err
+    assert f"{report['frames']} frames came" in told.err
+    assert main(["replay", str(clip), "--json"]) == 0
+    told = capsys.readouterr()
+    assert not json.loads(told.out)["damaged"]
+    assert told.err == ""
+
+
+def test_replay_of_two_boots_ends_with_2_and_lists_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = two_boots(tmp_path / "two")
+    assert main(["replay", str(path)]) == 2
+    assert f"{BOOT_B} (7 pictures)" in capsys.readouterr().err
+    assert main(["replay", str(path), "--boot", "bbbb", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["frames"] == 7
+
+
+def test_frames_name_the_segment_that_holds_for_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Segments go out as their time comes, so that frames do not all name the last one."""
+    base_ns = 10 * NS_PER_S
+    parts = tuple(segment(n, BOOT_A, base_ns + n * NS_PER_S // 10) for n in (1, 4, 6))
+    record_boot(tmp_path / "in", BOOT_A, 12, raw0_ns=base_ns, segments=parts)
+    out = tmp_path / "out"
+    assert main(["replay", str(tmp_path / "in"), "--out", str(out), "--json"]) == 0
+    capsys.readouterr()
+    with LogReader(out, topics=["/camera/front/timing"]) as reader:
+        messages = [reader.decode(record) for record in reader]
+    named = [(m.mid_raw_ns, m.segment_id) for m in messages]
+    assert len(named) == 12
+    for mid_ns, number in named:
+        held = [s.id for s in parts if s.raw0_ns <= mid_ns] or [1]
+        assert number == held[-1]
+
+
+def cut_clip(folder: Path, clip: Path) -> Path:
+    """The clip with its second half of picture data blanked out of the file's end."""
+    import av
+
+    with av.open(str(clip)) as container:
+        stream = container.streams.video[0]
+        packets = [p for p in container.demux(stream) if p.size]
+        at = packets[len(packets) // 2].pos
+    assert at is not None
+    path = folder / "cut.mp4"
+    data = clip.read_bytes()
+    index = data.index(b"moov") - 4
+    # The table of contents lies at the end of this file: it stays where it points from.
+    path.write_bytes(data[:at] + bytes(index - at) + data[index:])
+    return path
+
+
+def test_an_absent_recording(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="does not exist"):
+        open_recording(tmp_path / "none", CAMERA)
