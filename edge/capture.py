@@ -10,8 +10,9 @@ import numpy as np
 
 from syncline.edge.cameras import Timer
 from syncline.edge.job import Frame
+from syncline.edge.live_media import end
 from syncline.errors import SensorDataError, SynclineError
-from syncline.sensors.adapter import Health, SensorAdapter
+from syncline.sensors.adapter import Health, HealthState, SensorAdapter
 from syncline.sensors.frame import FrameTime, RawFrame
 
 _log = logging.getLogger(__name__)
@@ -20,12 +21,14 @@ REOPEN_S = 1.0
 
 
 class Capture:
-    """Runs a camera until it ends or is closed.
+    """Runs a camera until it ends or is closed; one that is absent or fails is opened again.
+
+    Only the camera's own thread ends its frames: drivers and decoders are not safe to close while
+    another thread reads them.
 
     Args:
         name: Name of the camera.
-        adapter: Its adapter, not open yet.
-        timer: Times its frames.
+        make: Makes its adapter, not open yet, and the timer of its frames.
         captured: Told of every timed frame, before it is processed.
         submit: Takes the frame for processing.
     """
@@ -33,28 +36,41 @@ class Capture:
     def __init__(
         self,
         name: str,
-        adapter: SensorAdapter,
-        timer: Timer,
+        make: Callable[[], tuple[SensorAdapter, Timer]],
         captured: Callable[[RawFrame, FrameTime], None],
         submit: Callable[[Frame], object],
     ) -> None:
         self.name = name
-        self.adapter = adapter
         self.problem = ""
         self.rejected = 0
-        self._timer = timer
+        self._make = make
+        self._made: tuple[SensorAdapter, Timer] | None = None
+        self._is_open = False
         self._captured = captured
         self._submit = submit
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"camera-{name}", daemon=True)
 
-    def start(self) -> None:
-        """Open the camera and begin.
+    def open(self) -> None:
+        """Open the camera; where that fails, the thread tries again every `REOPEN_S`.
 
         Raises:
             SynclineError: It cannot be opened; a typed error that says why.
         """
-        self.adapter.open()
+        try:
+            if self._made is None:
+                self._made = self._make()
+            adapter, _ = self._made
+            adapter.open()
+        except SynclineError as error:
+            self._tell(error)
+            raise
+        self._is_open = True
+        if self._stop.is_set():  # `close` came while it opened
+            adapter.close()
+
+    def start(self) -> None:
+        """Begin to deliver frames."""
         self._thread.start()
 
     @property
@@ -62,39 +78,60 @@ class Capture:
         """Whether frames may still come."""
         return self._thread.is_alive()
 
+    @property
+    def trouble(self) -> str:
+        """Why no frames come, in words; empty while they do."""
+        if self.problem:
+            return self.problem
+        health = self.health()
+        if health.state not in (HealthState.GONE, HealthState.STALE):
+            return ""
+        return ": ".join(filter(None, [health.state.value, health.detail]))
+
     def health(self) -> Health:
         """State and counters of the adapter."""
-        return self.adapter.health()
+        if self._made is None:
+            return Health(HealthState.GONE, detail=self.problem)
+        return self._made[0].health()
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                for raw in self.adapter.frames():
-                    if self._stop.is_set():
-                        return
-                    self._one(raw)
+                if not self._is_open:
+                    self.open()
+                self._deliver()
                 return
             except SynclineError as error:
-                self.problem = str(error)
-                _log.error("camera %s: %s", self.name, error)
+                self._is_open = False
+                self._tell(error)
                 self._stop.wait(REOPEN_S)
-                self._reopen()
             except Exception:  # noqa: BLE001 - a bug of ours must show in health, alone
                 self.problem = "internal error in the camera's thread; see the log"
                 _log.exception("camera %s ended by a bug", self.name)
                 return
 
-    def _reopen(self) -> None:
-        self.adapter.close()
-        try:
-            self.adapter.open()
-            self.problem = ""
-        except SynclineError as error:
-            self.problem = str(error)
+    def _tell(self, error: SynclineError) -> None:
+        if str(error) != self.problem:
+            _log.error("camera %s: %s", self.name, error)
+        self.problem = str(error)
 
-    def _one(self, raw: RawFrame) -> None:
+    def _deliver(self) -> None:
+        """Every frame until the camera ends or `close`."""
+        assert self._made is not None
+        adapter, timer = self._made
+        frames = adapter.frames()
         try:
-            timing = self._timer.stamp(raw)
+            for raw in frames:
+                if self._stop.is_set():
+                    return
+                self.problem = ""
+                self._one(raw, timer)
+        finally:
+            end(frames)
+
+    def _one(self, raw: RawFrame, timer: Timer) -> None:
+        try:
+            timing = timer.stamp(raw)
         except SensorDataError as error:
             self.rejected += 1
             _log.warning("camera %s: frame refused: %s", self.name, error)
@@ -106,6 +143,7 @@ class Capture:
     def close(self, timeout_s: float = 5.0) -> None:
         """Take no more frames and end the thread."""
         self._stop.set()
-        self.adapter.close()
+        if self._made is not None:
+            self._made[0].close()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)

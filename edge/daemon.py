@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from syncline import topics
@@ -36,6 +37,7 @@ from syncline.edge.shadow_service import ShadowService
 from syncline.edge.swap import SwapEvent
 from syncline.edge.time_part import TimePart
 from syncline.edge.updater import ModelStore, UpdateEvent
+from syncline.errors import SynclineError
 from syncline.messages import syncline_pb2 as pb
 from syncline.sensors.frame import FrameTime, RawFrame
 from syncline.systemd import notify, watchdog_interval_s
@@ -96,8 +98,8 @@ class EdgeDaemon:
 
     def _capture(self, at: int) -> Capture:
         section = self._config.camera[at]
-        adapter, timer = make_camera(section, self._clock)
-        return Capture(section.name, adapter, timer, self._on_captured, self._runner_submit)
+        make = partial(make_camera, section, self._clock)
+        return Capture(section.name, make, self._on_captured, self._runner_submit)
 
     def _runner_submit(self, frame: object) -> object:
         return self._runner.submit(frame)  # type: ignore[arg-type]
@@ -147,12 +149,28 @@ class EdgeDaemon:
             stack.callback(self._runner.stop, drain=True, timeout_s=DRAIN_S)
             self._follow_channel(stack)
             self._serve_metrics(stack)
-            for capture in self._captures:
-                stack.callback(capture.close)
-                capture.start()
+            self._start_cameras(stack)
             notify("READY=1")
             self._watch(stop)
             notify("STOPPING=1")
+
+    def _start_cameras(self, stack: ExitStack) -> None:
+        """Open what can be opened; the threads of the other cameras keep trying.
+
+        Raises:
+            SynclineError: Not one camera can be opened; the error of the first.
+        """
+        errors = []
+        for capture in self._captures:
+            stack.callback(capture.close)
+            try:
+                capture.open()
+            except SynclineError as error:
+                errors.append(error)
+        if len(errors) == len(self._captures):
+            raise errors[0]
+        for capture in self._captures:
+            capture.start()
 
     def _follow_channel(self, stack: ExitStack) -> None:
         section = self._config.model
@@ -208,7 +226,7 @@ class EdgeDaemon:
         self._time.add_to(message)
         if self._config.model.shadow:
             self._shadow.add_to(message)
-        problems = [f"camera {c.name}: {c.problem}" for c in self._captures if c.problem]
+        problems = [f"camera {c.name}: {c.trouble}" for c in self._captures if c.trouble]
         if problems:
             message.state = "degraded"
             message.detail = "; ".join(filter(None, [message.detail, *problems]))

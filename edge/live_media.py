@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from syncline.sensors.adapter import Health, HealthState, SensorAdapter
 from syncline.sensors.frame import FrameEvent, RawFrame, Stamp
-from syncline.timebase import Clock, RawClock
+from syncline.timebase import NS_PER_S, Clock, RawClock
+
+NAP_NS = NS_PER_S // 4
+"""Longest sleep before `close` is looked at."""
 
 
 class LiveMedia:
     """Frames of a recording, delivered when they would have come from a camera.
+
+    Decoders are not safe to close while another thread decodes: whoever runs `frames` closes the
+    recording, and `close` from elsewhere only asks for it.
 
     Args:
         make: Opens the recording anew for each round.
@@ -37,34 +43,68 @@ class LiveMedia:
         self._frames = 0
         self._last_ns: int | None = None
         self._inner: SensorAdapter | None = None
+        self._inner_lock = threading.Lock()
+        self._running = False
 
     def open(self) -> None:
         """Check that the recording opens; see the adapter for what it raises."""
-        self._inner = self._make()
-        self._inner.open()
+        inner = self._make()
+        try:
+            inner.open()
+        except BaseException:
+            inner.close()
+            raise
+        self._inner = inner
 
     def frames(self) -> Iterator[RawFrame]:
-        """Frames at their times, until the end or `close`."""
+        """Frames at their times, until the end or `close`; the recording is closed with it."""
+        with self._inner_lock:
+            self._running = True
+        try:
+            yield from self._rounds()
+        finally:
+            with self._inner_lock:
+                self._running = False
+                self._close_inner()
+
+    def _rounds(self) -> Iterator[RawFrame]:
         next_ns = self._clock.raw_ns() + self._period_ns
         while not self._closed.is_set():
             if self._inner is None:
                 self.open()
             assert self._inner is not None
-            shift_ns: int | None = None
-            for frame in self._inner.frames():
-                assert frame.driver is not None, "media adapters stamp every frame"
-                if shift_ns is None:
-                    shift_ns = next_ns - frame.driver.t_ns
-                at_ns = frame.driver.t_ns + shift_ns
-                self._clock.sleep_until(at_ns)
-                if self._closed.is_set():
-                    return
-                yield self._restamped(frame, frame.driver, at_ns)
-                next_ns = at_ns + self._period_ns
-            self._inner.close()
-            self._inner = None
+            frames = self._inner.frames()
+            try:
+                for frame, at_ns in self._paced(frames, next_ns):
+                    yield frame
+                    next_ns = at_ns + self._period_ns
+            finally:
+                end(frames)
+            self._close_inner()
             if not self._loop:
                 return
+
+    def _paced(
+        self, frames: Iterator[RawFrame], first_ns: int
+    ) -> Generator[tuple[RawFrame, int], None, None]:
+        """Each frame when its time has come, with that time; the first one at `first_ns`."""
+        shift_ns: int | None = None
+        for frame in frames:
+            assert frame.driver is not None, "media adapters stamp every frame"
+            if shift_ns is None:
+                shift_ns = first_ns - frame.driver.t_ns
+            at_ns = frame.driver.t_ns + shift_ns
+            if not self._wait(at_ns):
+                return
+            yield self._restamped(frame, frame.driver, at_ns), at_ns
+
+    def _wait(self, at_ns: int) -> bool:
+        """Sleep until `at_ns`; False when `close` came first."""
+        while not self._closed.is_set() and (now_ns := self._clock.raw_ns()) < at_ns - NAP_NS:
+            self._clock.sleep_until(now_ns + NAP_NS)
+        if not self._closed.is_set():
+            self._clock.sleep_until(at_ns)
+        return not self._closed.is_set()
 
     def _restamped(self, frame: RawFrame, driver: Stamp, at_ns: int) -> RawFrame:
         self._last_ns = self._clock.raw_ns()
@@ -83,7 +123,19 @@ class LiveMedia:
         return Health(state, frames=self._frames, last_ns=self._last_ns)
 
     def close(self) -> None:
-        """End `frames` after the frame in flight."""
+        """End `frames` after the frame in flight, for good; any thread."""
         self._closed.set()
-        if self._inner is not None:
-            self._inner.close()
+        with self._inner_lock:
+            if not self._running:
+                self._close_inner()
+
+    def _close_inner(self) -> None:
+        inner, self._inner = self._inner, None
+        if inner is not None:
+            inner.close()
+
+
+def end(frames: Iterator[RawFrame]) -> None:
+    """Let a generator of frames that is not read further release what it holds, here and now."""
+    if isinstance(frames, Generator):
+        frames.close()
