@@ -143,6 +143,11 @@ class LogRecording:
         self._unmatched = 0
         self.frame_count = counts[self._boot]
 
+    @property
+    def recorded_boot(self) -> str:
+        """The boot as the log names it; empty for a file that is not ours."""
+        return self._boot
+
     def segments(self) -> list[MappingSegment]:
         """The mapping segments of the recording."""
         return self._segments
