@@ -249,12 +249,14 @@ def test_recovery_rate(benchmark: Any, ram: Path, kind: str) -> None:
 
 
 SEEK = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 from syncline.log.live import serve_live
 from syncline.log.reader import LogReader
 path, at = Path(sys.argv[1]), int(sys.argv[2])
-base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():
+    return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
+base = peak()
 start, cpu = time.perf_counter(), time.process_time()
 with LogReader(path, from_raw_ns=at) as reader:
     record = next(iter(reader))
@@ -266,7 +268,7 @@ with LogReader(path, from_raw_ns=at) as reader:
         count += record.data[0]
         if record.raw_ns > at + 3_000_000:
             break
-print(wall, cpu, base / 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(wall, cpu, base / 1024, peak() / 1024)
 """
 
 

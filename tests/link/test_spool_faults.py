@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,17 @@ class FailingDisk(OsDisk):
         if len(data) > 1 and self.rng.random() < self.short:
             data = data[: self.rng.randrange(1, len(data))]
         return super().pwrite(fd, data, offset)
+
+
+@pytest.fixture(autouse=True)
+def files_closed() -> Iterator[None]:
+    """Spools are abandoned here as a kill would leave them; their files must not pile up."""
+    yield
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            target = str(entry.readlink())
+            if "/faults" in target or "/syncs" in target:
+                os.close(int(entry.name))
 
 
 def _used(fd: int) -> int:
@@ -190,6 +203,7 @@ def test_link_20_a_full_disk_gives_way_by_class_and_goes_on(tmp_path: Path) -> N
 
 _LIMITED = """
 import resource, signal, sys
+from collections.abc import Iterator
 from pathlib import Path
 from syncline.errors import StorageError
 from syncline.spool import Spool

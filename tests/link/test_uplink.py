@@ -422,6 +422,18 @@ def test_fetch_over_a_link_that_breaks(rig: Rig) -> None:
     proxy.close()
 
 
+def test_nothing_is_written_of_more_than_was_wanted(rig: Rig) -> None:
+    rig.start(Shelf(bytes(100_000)))
+    _, uplink = rig.device()
+    out = rig.folder / "a.bin"
+    with pytest.raises(IntegrityError, match="announces 100000 bytes of 'model/a', limit 99999"):
+        uplink.fetch("model/a", out, timeout_s=10, max_bytes=99_999)
+    assert not out.exists()
+    assert not out.with_name("a.bin.part").exists()
+    uplink.fetch("model/a", out, timeout_s=10, max_bytes=100_000)
+    assert out.stat().st_size == 100_000
+
+
 def test_a_fetch_that_is_refused_says_why(rig: Rig) -> None:
     rig.start(Shelf(b"x"))
     _, uplink = rig.device()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 from syncline.errors import LogError
 from syncline.log.reader import LogReader
 from syncline.log.recovery import recover
+from tests.memory import peak_kb
 
 from .helpers import read_all, record_drive
 
@@ -116,10 +116,10 @@ def test_10000_mutants(tmp_path: Path) -> None:
 def _peak_mb(folder: Path, count: int) -> float:
     root = Path(__file__).parents[2]
     code = (
-        "import sys, resource; from pathlib import Path; sys.path.insert(0, sys.argv[3]);"
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[3]);"
         "from tests.log.test_fuzz import fuzz, hostile;"
         "hostile(Path(sys.argv[1])); fuzz(Path(sys.argv[1]) / 'f', int(sys.argv[2]), 11);"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "from tests.memory import peak_kb; print(peak_kb() / 1024)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder), str(count), str(root)],
@@ -143,4 +143,4 @@ def hostile(folder: Path) -> None:
 
 def test_limit_is_not_vacuous() -> None:
     """The figure that is compared is this platform's kilobytes."""
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 10_000
+    assert peak_kb() > 10_000

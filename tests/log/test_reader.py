@@ -165,7 +165,7 @@ def _empty(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "text"),
     [
-        (_no_file, UsageError, "does not exist"),
+        (_no_file, LogError, "does not exist"),
         (_text, LogError, "does not begin as an MCAP file does"),
         (_empty, LogError, "has 0 bytes"),
     ],
