@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from syncline.edge.config import EdgeConfig
+from syncline.edge.link_watch import LinkWatch
+from syncline.edge.queued_segments import QueuedSegments
 from syncline.edge.records import Output
 from syncline.edge.sinks import RecorderSink, Sink, SpoolSink
 from syncline.errors import SynclineError
-from syncline.link import KeyPair, Uplink, load_keypair, load_public
+from syncline.link import KeyPair, LinkState, Uplink, load_keypair, load_public
 from syncline.link.wire import Notice
 from syncline.log.recorder import Recorder
 from syncline.messages import syncline_pb2 as pb
@@ -39,26 +43,46 @@ class Outgoing:
         self, config: EdgeConfig, clock: RawClock, on_notice: Callable[[str], None]
     ) -> None:
         self._config = config
-        data = Path(config.device.data)
+        self._clock = clock
+        self._ring = Path(config.device.data) / "recording" / "ring"
+        self._not_queued = 0
+        self._upload_problem = ""
         self.uplink: Uplink | None = None
         self._spool: Spool | None = None
+        self._recorder: Recorder | None = None
         keys, server_key = _keys(config)
+        with ExitStack() as stack:
+            stack.callback(self.close)
+            self._open(clock, keys, server_key, on_notice)
+            stack.pop_all()
+
+    def _open(
+        self,
+        clock: RawClock,
+        keys: KeyPair | None,
+        server_key: str,
+        on_notice: Callable[[str], None],
+    ) -> None:
+        link, data = self._config.link, Path(self._config.device.data)
         self._recorder = self._open_recorder(data / "recording", clock)
+        # Before the first message: what is in the ring now was there when its name was remembered.
+        self._queued = QueuedSegments(data / "queued-segments")
+        self._queued.keep(self._segments())
+        self._link_watch = LinkWatch(link.endpoint, Path(link.key), clock.raw_ns())
         if keys is not None:
-            quota = round(config.link.quota_mb * MB)
+            quota = round(link.quota_mb * MB)
             self._spool = Spool(data / "spool", quota_bytes=quota, clock=clock)
 
             def told(notice: Notice) -> None:
                 on_notice(notice.channel)
 
             self.uplink = Uplink(
-                self._spool, config.link.endpoint, server_key, keys, clock, on_notice=told
+                self._spool, link.endpoint, server_key, keys, clock, on_notice=told
             )
         self._sinks: list[Sink] = [
             *([RecorderSink(self._recorder)] if self._recorder else []),
             *([SpoolSink(self._spool)] if self._spool else []),
         ]
-        self._uploaded = data / "uploaded-segment"
 
     def _open_recorder(self, folder: Path, clock: RawClock) -> Recorder | None:
         section = self._config.record
@@ -92,56 +116,97 @@ class Outgoing:
             self._recorder.pin(pre_s, post_s, reason)
 
     def upload_closed_segments(self, *, closing: bool = False) -> None:
-        """Queue camera segments that are complete for sending."""
+        """Queue camera segments that are complete for sending, oldest first.
+
+        What cannot be queued is counted, shown in health, and tried again with the next call.
+        """
         if self.uplink is None or not self._config.link.upload_images:
             return
-        ring = Path(self._config.device.data) / "recording" / "ring"
-        done = self._uploaded.read_text("ascii").strip() if self._uploaded.exists() else ""
-        folders = sorted(p for p in ring.iterdir() if p.is_dir()) if ring.is_dir() else []
-        for folder in folders if closing else folders[:-1]:
-            if folder.name <= done:
-                continue
-            path = folder / "cam.mcap"
-            if path.is_file():
-                self._upload(path, folder.name)
-            self._uploaded.write_text(folder.name + "\n", "ascii")
+        problem = ""
+        works: list[Callable[[], None]] = [
+            partial(self._queue_segments, closing=closing),
+            self._queued.save,
+        ]
+        for work in works:
+            try:
+                work()
+            except (SynclineError, OSError) as error:
+                problem = problem or str(error)
+        if problem and problem != self._upload_problem:
+            _log.error("uploads: %s", problem)
+        self._upload_problem = problem
 
-    def _upload(self, path: Path, segment: str) -> None:
+    def _segments(self) -> list[str]:
+        """Names of the segments in the ring, oldest first."""
+        if not self._ring.is_dir():
+            return []
+        return sorted(path.name for path in self._ring.iterdir() if path.is_dir())
+
+    def _queue_segments(self, *, closing: bool) -> None:
         assert self.uplink is not None
-        try:
-            meta = {"kind": "camera-segment", "segment": segment}
-            self.uplink.upload(path, name=f"{segment}/cam.mcap", meta=meta)
-        except SynclineError as error:
-            _log.error("camera segment %s is not sent: %s", segment, error)
+        names = self._segments()
+        self._queued.keep(names)
+        for name in names if closing else names[:-1]:
+            path = self._ring / name / "cam.mcap"
+            if name in self._queued:
+                continue
+            if path.is_file():
+                try:
+                    meta = {"kind": "camera-segment", "segment": name}
+                    self.uplink.upload(path, name=f"{name}/cam.mcap", meta=meta)
+                except SynclineError:
+                    self._not_queued += 1
+                    raise
+            self._queued.add(name)
 
     def add_to(self, message: pb.Health) -> None:
         """Add what recorder, spool and link say of themselves to a health message."""
-        problems = []
-        if self._recorder is not None:
-            stats = self._recorder.stats()
-            message.counters["record.dropped"] = sum(stats.dropped.values())
-            message.counters["record.lost"] = sum(stats.lost.values())
-            problems += [stats.error] if stats.error else []
-        if self._spool is not None and self.uplink is not None:
-            spool, link = self._spool.stats(), self.uplink.stats()
-            message.spool_bytes = spool.total_bytes
-            message.counters["spool.backlog"] = spool.backlog
-            for link_class, stats_of in spool.classes.items():
-                lost = stats_of.dropped + stats_of.refused + stats_of.damaged
-                message.counters[f"spool.lost.{link_class.name.lower()}"] = lost
-            problems += [spool.failing] if spool.failing else []
-            message.counters["link.sent"] = link.sent_records
-            message.counters["link.acked"] = link.acked_records
-            if link.problem:
-                message.counters["link.down"] = 1
+        self._count(message)
+        problems = self._problems()
         if problems:
             message.state = "degraded"
             message.detail = "; ".join(filter(None, [message.detail, *problems]))
 
+    def _problems(self) -> list[str]:
+        said = {"uploads": self._upload_problem}
+        if self._recorder is not None:
+            said["recorder"] = self._recorder.stats().error
+        if self._spool is not None and self.uplink is not None:
+            link = self.uplink.stats()
+            said["spool"] = self._spool.stats().failing
+            said["link"] = self._link_watch.step(
+                is_open=link.state is LinkState.OPEN,
+                problem=link.problem,
+                raw_ns=self._clock.raw_ns(),
+            )
+        return [f"{part}: {text}" for part, text in said.items() if text]
+
+    def _count(self, message: pb.Health) -> None:
+        counters = message.counters
+        if self._recorder is not None:
+            stats = self._recorder.stats()
+            counters["record.dropped"] = sum(stats.dropped.values())
+            counters["record.lost"] = sum(stats.lost.values())
+        if self._spool is None or self.uplink is None:
+            return
+        spool, link, uploads = self._spool.stats(), self.uplink.stats(), self.uplink.uploads
+        message.spool_bytes = spool.total_bytes
+        counters["spool.backlog"] = spool.backlog
+        for link_class, stats_of in spool.classes.items():
+            lost = stats_of.dropped + stats_of.refused + stats_of.damaged
+            counters[f"spool.lost.{link_class.name.lower()}"] = lost
+        counters["link.sent"] = link.sent_records
+        counters["link.acked"] = link.acked_records
+        counters["link.down"] = int(link.state is not LinkState.OPEN)
+        counters["upload.waiting"] = uploads.waiting
+        counters["upload.done"] = uploads.done
+        counters["upload.failed"] = uploads.failed
+        counters["upload.not_queued"] = self._not_queued
+
     def to_prometheus(self) -> str:
         """Recorder and spool as Prometheus text."""
         message = pb.Health()
-        self.add_to(message)
+        self._count(message)
         lines = [f"syncline_edge_spool_bytes {message.spool_bytes}"]
         lines += [
             f'syncline_edge_outgoing_total{{counter="{name}"}} {count}'
@@ -150,13 +215,21 @@ class Outgoing:
         return "\n".join(lines) + "\n"
 
     def close(self) -> None:
-        """Sync the recording, send what can be sent in time, leave the rest in the spool."""
-        if self._recorder is not None:
-            self._recorder.close()
-        if self.uplink is not None and self._spool is not None:
-            self.upload_closed_segments(closing=True)
-            self.uplink.close(self._config.link.drain_s)
-            self._spool.close()
+        """Sync the recording, send what can be sent in time, leave the rest in the spool.
+
+        Every part is closed, whatever the others say.
+
+        Raises:
+            StorageError: Records were lost because the disk took no more.
+        """
+        with ExitStack() as stack:
+            if self._spool is not None:
+                stack.callback(self._spool.close)
+            if self.uplink is not None:
+                stack.callback(self.uplink.close, self._config.link.drain_s)
+                stack.callback(self.upload_closed_segments, closing=True)
+            if self._recorder is not None:
+                stack.callback(self._recorder.close)
 
 
 def _keys(config: EdgeConfig) -> tuple[KeyPair | None, str]:

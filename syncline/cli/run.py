@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import signal
 import sys
 import threading
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from syncline.messages import syncline_pb2 as pb
 
 LINE_EVERY = 10
+_NUMBER = re.compile(r"\d+")
 
 
 def run(
@@ -39,11 +42,15 @@ def run(
         print(f"{config}: every key is known and possible")
         return 0
     from syncline.edge.daemon import EdgeDaemon
+    from syncline.edge.log_limit import LogLimit
 
+    clock = OsClock()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(LogLimit(clock))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    EdgeDaemon(loaded, OsClock(), _shower(as_json=json_)).run(stop)
+    EdgeDaemon(loaded, clock, _shower(as_json=json_)).run(stop)
     return 0
 
 
@@ -64,21 +71,23 @@ def _print_json(message: pb.Health) -> None:
 
 
 class _Lines:
-    """A line every tenth health message, and whenever the state changes."""
+    """A line every tenth health message, and whenever the state or its reason changes."""
 
     def __init__(self) -> None:
         self._count = 0
-        self._state = ""
+        self._told = ("", "")
 
     def show(self, message: pb.Health) -> None:
-        if message.state != self._state or self._count % LINE_EVERY == 0:
+        # A reason that only counts on is no news.
+        told = (message.state, _NUMBER.sub("#", message.detail))
+        if told != self._told or self._count % LINE_EVERY == 0:
             print(health_line(message), flush=True)
-        self._state = message.state
+        self._told = told
         self._count += 1
 
 
 def health_line(message: pb.Health) -> str:
-    """One line of health: state, model, frames, drops, spool, time."""
+    """One line of health: state, model, frames, drops, what waits to be sent, time."""
     from syncline.messages import syncline_pb2 as pb
 
     dropped = " ".join(f"{reason}={count}" for reason, count in sorted(message.dropped.items()))
@@ -88,7 +97,7 @@ def health_line(message: pb.Health) -> str:
         f"captured={message.frames_captured}",
         f"processed={message.frames_processed}",
         f"dropped[{dropped}]",
-        f"spool={message.spool_bytes}B",
+        f"backlog={message.counters.get('spool.backlog', 0)}",
         f"time={pb.TimeState.Name(message.time_state).removeprefix('TIME_STATE_')}",
         f"bound={message.time_bound_ns / 1e6:.3f}ms" if message.time_bound_ns else "bound=none",
         f"rss={message.rss_bytes // 1_000_000}MB",

@@ -48,7 +48,8 @@ def screen_of(message: pb.Health) -> Group:
     state = pb.TimeState.Name(message.time_state).removeprefix("TIME_STATE_")
     bound = f"+-{message.time_bound_ns / 1e6:.3f} ms" if message.time_bound_ns else "no bound yet"
     facts.add_row("time", state, bound)
-    facts.add_row("spool", f"{message.spool_bytes / 1e6:.1f} MB")
+    waiting = f"{message.counters.get('spool.backlog', 0)} records wait"
+    facts.add_row("spool", waiting, f"{message.spool_bytes / 1e6:.1f} MB on disk")
     lines: list[Text | Table] = [head, facts, _latencies(message)]
     if message.detail:
         lines.append(Text(message.detail, "yellow"))

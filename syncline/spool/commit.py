@@ -33,7 +33,8 @@ class Committer:
     def close(self) -> None:
         """Stop after a last sync."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         self._sync()
 
     def _run(self) -> None:

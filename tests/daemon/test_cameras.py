@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,6 +40,10 @@ class Refuses:
 
     def stamp(self, frame: RawFrame) -> FrameTime:
         raise SensorDataError("not timed")
+
+
+def has_frames(media: LiveMedia) -> bool:
+    return media.health().frames > 0
 
 
 def a_capture(make: Callable[[], Any], name: str = "c") -> Capture:
@@ -119,7 +124,7 @@ def test_a_real_video_survives_closing_from_another_thread(shared_data: Path) ->
         media.open()
         thread = threading.Thread(target=list, args=(media.frames(),))
         thread.start()
-        until(lambda m=media: m.health().frames >= 1)
+        until(partial(has_frames, media))
         media.close()
         thread.join(5.0)
         assert not thread.is_alive()

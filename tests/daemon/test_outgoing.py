@@ -1,0 +1,349 @@
+"""What the daemon sends: every segment once, whatever the disk does; health says what fails."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncline.cli.run import _Lines, health_line
+from syncline.edge.config import EdgeConfig
+from syncline.edge.link_watch import ABSENT_NS, LinkWatch
+from syncline.edge.log_limit import PERIOD_NS, LogLimit
+from syncline.edge.outgoing import Outgoing
+from syncline.edge.queued_segments import QueuedSegments
+from syncline.errors import StorageError
+from syncline.link import new_keypair
+from syncline.link.keys import save_keypair
+from syncline.messages import syncline_pb2 as pb
+from syncline.timebase import ManualClock, OsClock
+
+
+def config_of(tmp: Path) -> EdgeConfig:
+    import msgspec
+
+    for name in ("server", "car-1"):
+        save_keypair(new_keypair(name), tmp / "keys")
+    raw = {
+        "device": {"name": "car-1", "data": str(tmp / "data")},
+        "camera": [{"name": "c", "kind": "synthetic"}],
+        "link": {
+            "endpoint": "tcp://127.0.0.1:9",
+            "server_key": str(tmp / "keys" / "server.pub"),
+            "key": str(tmp / "keys" / "car-1.key"),
+            "drain_s": 0.0,
+            "upload_images": True,
+        },
+    }
+    return msgspec.convert(raw, EdgeConfig)
+
+
+class Device:
+    """An `Outgoing` on a folder, with segments made by hand and uploads noted."""
+
+    def __init__(self, tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.config = config_of(tmp) if not (tmp / "keys").exists() else self._again(tmp)
+        self.data = tmp / "data"
+        self.sent: list[str] = []
+        self.refused: set[str] = set()
+        self.outgoing = Outgoing(self.config, OsClock(), lambda _: None)
+        assert self.outgoing.uplink is not None
+        monkeypatch.setattr(self.outgoing.uplink, "upload", self._upload)
+
+    def _again(self, tmp: Path) -> EdgeConfig:
+        keys = tmp / "keys"
+        for path in keys.iterdir():
+            path.unlink()
+        return config_of(tmp)
+
+    def _upload(self, path: Path, *, name: str, meta: dict[str, str]) -> str:
+        if meta["segment"] in self.refused:
+            raise StorageError("cannot write the ticket: No space left on device")
+        assert path.is_file()
+        self.sent.append(meta["segment"])
+        return "digest"
+
+    def segment(self, *names: str, pictures: bool = True) -> None:
+        for name in names:
+            folder = self.data / "recording" / "ring" / name
+            folder.mkdir(parents=True)
+            if pictures:
+                (folder / "cam.mcap").write_bytes(name.encode())
+
+    def wipe(self) -> None:
+        ring = self.data / "recording" / "ring"
+        for folder in list(ring.iterdir()):
+            for path in folder.iterdir():
+                path.unlink()
+            folder.rmdir()
+
+    def check(self) -> pb.Health:
+        self.outgoing.upload_closed_segments()
+        message = pb.Health(state="ok")
+        self.outgoing.add_to(message)
+        return message
+
+
+@pytest.fixture
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+    device = Device(tmp_path, monkeypatch)
+    yield device
+    device.outgoing.close()
+
+
+A, B, C, D = (f"0000000{n}-aaaa" for n in range(1, 5))
+
+
+def test_closed_segments_are_queued_once_and_the_open_one_waits(device: Device) -> None:
+    device.segment(A, B, C)
+    assert device.check().state == "ok"
+    device.check()
+    assert device.sent == [A, B]
+    device.segment(D)
+    device.check()
+    assert device.sent == [A, B, C]
+
+
+def test_a_segment_that_could_not_be_queued_is_queued_later(device: Device) -> None:
+    device.segment(A, B, C, D)
+    device.refused.add(B)
+    health = device.check()
+    assert device.sent == [A], "the order is kept: nothing overtakes what failed"
+    assert health.state == "degraded"
+    assert "uploads: cannot write the ticket" in health.detail
+    assert health.counters["upload.not_queued"] == 1
+    device.refused.clear()
+    health = device.check()
+    assert device.sent == [A, B, C]
+    assert health.state == "ok"
+
+
+def test_a_restart_queues_only_what_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: Device
+) -> None:
+    device.segment(A, B)
+    device.check()
+    device.outgoing.close()
+    assert device.sent == [A, B], "the last segment is complete once the recorder is closed"
+    again = Device(tmp_path, monkeypatch)
+    again.segment(C, D)
+    again.check()
+    again.outgoing.close()
+    assert again.sent == [C, D]
+
+
+def test_a_wiped_ring_begins_again_with_the_same_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: Device
+) -> None:
+    device.segment(A, B, C)
+    device.check()
+    device.outgoing.close()
+    device.wipe()
+    again = Device(tmp_path, monkeypatch)
+    again.segment(A, B)
+    again.check()
+    assert again.sent == [A]
+    again.wipe()
+    again.check()
+    again.segment(A, B)
+    again.check()
+    assert again.sent == [A, A]
+    again.outgoing.close()
+
+
+def test_names_that_left_the_ring_are_forgotten(device: Device) -> None:
+    for at in range(40):
+        device.wipe() if at else None
+        device.segment(f"{at:08d}-x", f"{at:08d}-y")
+        device.check()
+    assert len(device.outgoing._queued) <= 2
+    assert len((device.data / "queued-segments").read_text().split()) <= 2
+
+
+def test_a_segment_without_pictures_holds_nothing_up(device: Device) -> None:
+    device.segment(A, pictures=False)
+    device.segment(B, C)
+    device.check()
+    assert device.sent == [B]
+
+
+def no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_neither_ends_the_daemon_nor_sends_twice(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.segment(A, B)
+    with monkeypatch.context() as full:
+        full.setattr("os.fsync", no_space)
+        health = device.check()
+        device.check()
+    assert health.state == "degraded"
+    assert "queued-segments: No space left on device" in health.detail
+    assert device.sent == [A]
+    assert not (device.data / "queued-segments").exists()
+    assert device.check().state == "ok"
+    assert (device.data / "queued-segments").read_text().split() == [A]
+    assert list(device.data.glob("*.new")) == []
+
+
+def test_a_ring_that_cannot_be_read_is_a_line_in_health(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.segment(A, B)
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "iterdir", no_space)
+        assert "No space left" in device.check().detail
+    device.check()
+    assert device.sent == [A]
+
+
+def test_a_damaged_memory_counts_as_empty(tmp_path: Path) -> None:
+    path = tmp_path / "queued"
+    path.write_bytes(b"\xff\xfe\x00")
+    queued = QueuedSegments(path)
+    assert len(queued) == 0
+    queued.add(A)
+    queued.save()
+    assert A in QueuedSegments(path)
+
+
+def test_everything_is_closed_when_the_recorder_lost_messages(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+
+    def lost() -> None:
+        raise StorageError("3 messages were lost")
+
+    out: Any = device.outgoing
+    with monkeypatch.context() as patch:
+        patch.setattr(out._recorder, "close", lost)
+        patch.setattr(out.uplink, "close", lambda _: closed.append("uplink"))
+        patch.setattr(out._spool, "close", lambda: closed.append("spool"))
+        with pytest.raises(StorageError, match="3 messages"):
+            out.close()
+    assert closed == ["uplink", "spool"]
+
+
+def test_a_constructor_that_fails_gives_the_folders_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from syncline.edge import outgoing
+
+    def refuse(*_: object, **__: object) -> None:
+        raise StorageError("no uploads here")
+
+    config = config_of(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(outgoing, "Uplink", refuse)
+        with pytest.raises(StorageError, match="no uploads"):
+            Outgoing(config, OsClock(), lambda _: None)
+    # Recorder and spool lock their folders: a second one opens only when the first was closed.
+    Outgoing(config, OsClock(), lambda _: None).close()
+
+
+def test_health_names_the_part_and_counts_the_uploads(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out: Any = device.outgoing
+    out._recorder._session.error = "No space left on device"
+    out._spool._failing = "Input/output error"
+    message = device.check()
+    assert message.detail == "recorder: No space left on device; spool: Input/output error"
+    out._recorder._session.error = ""
+    for name in ("upload.waiting", "upload.failed", "upload.done", "spool.backlog", "link.down"):
+        assert name in message.counters
+    assert message.counters["link.down"] == 1
+    assert 'counter="upload.waiting"' in out.to_prometheus()
+
+
+# -- the link in health ------------------------------------------------------------------------
+
+
+def test_a_refused_device_is_told_at_once_and_once(caplog: pytest.LogCaptureFixture) -> None:
+    watch = LinkWatch("tcp://c:1", Path("keys/car-1.key"), 0)
+    problem = "refused: the collector does not know this device's key"
+    for at in range(5):
+        text = watch.step(is_open=False, problem=problem, raw_ns=at)
+        assert text.startswith(problem)
+        assert "syncline keys enrol car-1.pub" in text
+    assert watch.step(is_open=True, problem="", raw_ns=9) == ""
+    assert [r.getMessage() for r in caplog.records] == [f"link: {text}", "link: works again"]
+
+
+@pytest.mark.parametrize("problem", ["", "no answer from the collector", "session: unknown"])
+def test_an_absent_collector_has_half_a_minute(problem: str) -> None:
+    watch = LinkWatch("tcp://c:1", Path("k.key"), 0)
+    assert watch.step(is_open=False, problem=problem, raw_ns=ABSENT_NS - 1) == ""
+    assert "tcp://c:1" in watch.step(is_open=False, problem=problem, raw_ns=ABSENT_NS)
+    assert watch.step(is_open=True, problem="", raw_ns=2 * ABSENT_NS) == ""
+    assert watch.step(is_open=False, problem=problem, raw_ns=3 * ABSENT_NS - 1) == ""
+
+
+# -- the log and the line ----------------------------------------------------------------------
+
+
+def test_a_flood_is_one_line_per_reason_and_period() -> None:
+    clock, lines = ManualClock(), []
+
+    class Keeps(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    handler = Keeps()
+    handler.addFilter(LogLimit(clock))
+    log = logging.getLogger("tests.daemon.flood")
+    log.propagate = False
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    for at in range(1000):
+        log.error("spool full: dropped class=%d records=%d", 2, at)
+        log.warning("camera %s: frame refused: %s", f"cam{at % 2}", f"stamp {at} too old")
+        log.info("told always")
+    assert lines.count("told always") == 1000
+    told = [line for line in lines if line != "told always"]
+    assert told == [
+        "spool full: dropped class=2 records=0",
+        "camera cam0: frame refused: stamp 0 too old",
+        "camera cam1: frame refused: stamp 1 too old",
+    ]
+    clock.advance(PERIOD_NS)
+    log.error("spool full: dropped class=%d records=%d", 2, 7)
+    assert lines[-1] == (
+        "spool full: dropped class=2 records=7 (999 more like it since the last line)"
+    )
+    log.removeHandler(handler)
+
+
+def test_the_log_limit_is_bounded() -> None:
+    from syncline.edge.log_limit import MAX_REASONS
+
+    limit = LogLimit(ManualClock())
+    for at in range(2 * MAX_REASONS):
+        name = "n" + "x" * at
+        limit.filter(logging.LogRecord(name, logging.ERROR, "", 0, "m", (), None))
+    assert len(limit._told) == MAX_REASONS
+
+
+def test_the_line_shows_the_backlog_and_not_the_disk() -> None:
+    message = pb.Health(state="ok", spool_bytes=123_456)
+    message.counters["spool.backlog"] = 17
+    assert "backlog=17" in health_line(message)
+    assert "123456" not in health_line(message)
+
+
+def test_a_new_problem_is_printed_without_waiting(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = _Lines()
+    details = ["", "", "link: refused", "link: refused", "", "camera c: 3 lost", "camera c: 4 lost"]
+    for detail in details:
+        lines.show(pb.Health(state="degraded" if detail else "ok", detail=detail))
+    lines.show(pb.Health(state="degraded", detail="link: refused"))
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 5
+    assert "link: refused" in printed[-1]
