@@ -115,6 +115,9 @@ class ModelService:
         clock: Times the probation.
         report: Told of every act.
 
+    Attributes:
+        problem: Why updates do not work at present; empty when they do, or the link is merely down.
+
     Raises:
         UsageError: A channel is followed without trusted keys.
     """
@@ -138,6 +141,8 @@ class ModelService:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._swapped_ns: int | None = None
+        self._state = threading.Lock()  # for the probation, which two threads write
+        self.problem = ""
         bundle = runner.health().slots[0]
         self._updater = ModelUpdater(
             store,
@@ -155,10 +160,22 @@ class ModelService:
 
     def _swap(self, bundle: Bundle) -> None:
         self._runner.swap(bundle, SLOT)
-        self._swapped_ns = self._clock.raw_ns()
+        with self._state:
+            self._swapped_ns = self._clock.raw_ns()
 
     def _revert(self) -> SwapEvent:
+        """Go back, once: with nothing to go back to, asking again at each health helps nobody."""
+        with self._state:
+            self._swapped_ns = None
         return self._runner.rollback(SLOT)
+
+    def _on_probation(self) -> bool:
+        with self._state:
+            if self._swapped_ns is None:
+                return False
+            if self._clock.raw_ns() - self._swapped_ns > PROBATION_NS:
+                self._swapped_ns = None
+            return self._swapped_ns is not None
 
     def start(self) -> None:
         """Ask where the channel stands, then wait for notices."""
@@ -171,20 +188,21 @@ class ModelService:
             self._wake.set()
 
     def check(self) -> None:
-        """Take a swapped model back when it turns out degraded; called with each health."""
-        if self._swapped_ns is None:
-            return
-        if self._clock.raw_ns() - self._swapped_ns > PROBATION_NS:
-            self._swapped_ns = None
+        """Take a swapped model back when it turns out degraded; called with each health.
+
+        Never waits: while the next model is being swapped in it leaves the matter to the next call.
+        """
+        if not self._on_probation():
             return
         slot = self._runner.health().slots[0]
         if slot.state != "degraded":
             return
-        self._swapped_ns = None
         try:
-            self._updater.roll_back(slot.detail)
+            if self._updater.roll_back(slot.detail, slot.model_digest):
+                self._wake.set()  # what the disk did not take is written by `update`
         except SynclineError as error:
-            _log.error("cannot go back to the model before: %s", error)
+            self.problem = f"cannot go back to the model before: {error}"
+            _log.error("%s", self.problem)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -192,19 +210,31 @@ class ModelService:
             self._wake.clear()
             if self._stop.is_set():
                 return
-            try:
-                self._updater.update()
-            except (LinkError, UsageError) as error:
-                _log.info("model update waits: %s", error)
+            if not self._try_update():
                 self._stop.wait(RETRY_S)
                 self._wake.set()
-            except SynclineError as error:
-                _log.error("model update failed: %s", error)
-                self._stop.wait(RETRY_S)
-                self._wake.set()
+
+    def _try_update(self) -> bool:
+        """One update; False when it has to be tried again. The thread outlives whatever comes."""
+        try:
+            self._updater.update()
+        except (LinkError, UsageError) as error:
+            _log.info("model update waits: %s", error)
+            return False
+        except SynclineError as error:
+            self.problem = f"model update failed: {error}"
+            _log.error("%s", self.problem)
+            return False
+        except Exception as error:  # noqa: BLE001 - the last resort: without it updates end unseen
+            self.problem = f"model update failed: {type(error).__name__}: {error}"
+            _log.exception("model update failed")
+            return False
+        self.problem = ""
+        return True
 
     def close(self) -> None:
         """End the thread; a fetch in flight resumes at the next start."""
         self._stop.set()
         self._wake.set()
-        self._thread.join(timeout=5.0)
+        if self._thread.is_alive():
+            self._thread.join(timeout=5.0)

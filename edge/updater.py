@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
+import re
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
+from syncline.edge.durable import sync_folder, write_durably
 from syncline.edge.model.bundle import Bundle
+from syncline.edge.refusals import Refusals
 from syncline.edge.swap import SwapEvent
 from syncline.errors import InputError, IntegrityError, LinkError, ModelError, StorageError
 
@@ -26,11 +30,23 @@ _log = logging.getLogger(__name__)
 
 MAX_DOCUMENT_BYTES = 64 << 10
 MAX_BUNDLE_BYTES = 1 << 30
-MAX_REFUSED = 1000
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
-Fetch = Callable[[str, Path], None]
-"""Fetch a resource by name into a file, which is there only when whole; a `.part` beside it lets a
-later call resume. Raises LinkError."""
+
+class Fetch(Protocol):
+    """Fetches over the link."""
+
+    def __call__(self, resource: str, out_file: Path, /, *, max_bytes: int) -> None:
+        """Fetch a resource by name into a file, which is there only when whole.
+
+        A `.part` beside it lets a later call resume. Nothing is written of a resource that is
+        announced with more than `max_bytes`.
+
+        Raises:
+            LinkError: No answer, or the collector refuses.
+            IntegrityError: Larger than allowed, or not what was announced.
+        """
+
 
 Swap = Callable[[Bundle], None]
 """Prove a bundle and swap it in between two frames; raises ModelError and keeps the old one."""
@@ -96,14 +112,7 @@ class ModelStore:
 
     def point(self, name: str, digest: str) -> None:
         """Make `current` or `previous` name a digest, atomically and durably."""
-        target = self.folder / name
-        fresh = self.folder / f".{name}.new"
-        with fresh.open("w", encoding="ascii") as file:
-            file.write(digest + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(target)
-        _sync_folder(self.folder)
+        write_durably(self.folder / name, digest + "\n")
 
     def admit(self, digest: str) -> Path:
         """Turn the staging folder into a bundle folder by one rename."""
@@ -112,9 +121,9 @@ class ModelStore:
             shutil.rmtree(self.staging())
         else:
             staging = self.staging()
-            _sync_folder(staging)
+            sync_folder(staging)
             staging.rename(target)
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
         return target
 
     def prune(self) -> None:
@@ -125,16 +134,15 @@ class ModelStore:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+class _DownloadError(IntegrityError):
+    """What came is not what the channel announced: the fault of the way, not of the bundle."""
 
 
 class ModelUpdater:
     """Follows one channel of one model.
+
+    `update` belongs to one thread; `roll_back` may come from another. What is refused is kept in
+    `models/refused.json`.
 
     Args:
         store: Where bundles lie.
@@ -173,7 +181,13 @@ class ModelUpdater:
         self._revert = revert
         self._report = report
         self.running_digest = running_digest
-        self._refused: dict[str, str] = {}  # bounded: cleared at MAX_REFUSED
+        self._refused = Refusals(store.folder / "refused.json", self._policy())
+        self._owed: dict[str, str] = {}  # pointers that the disk has not taken yet
+        self._lock = threading.Lock()  # a swap and a way back exclude each other
+
+    def _policy(self) -> str:
+        text = f"{self._floor} {sorted(key.hex() for key in self._keys)}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def topic(self) -> str:
@@ -191,27 +205,52 @@ class ModelUpdater:
             LinkError: The collector cannot be reached; try again later.
             StorageError: The disk is full or failing; the old model keeps serving.
         """
+        self._settle()
+        document = self._document()
+        if document.digest == self.running_digest or document.digest in self._refused:
+            return False
         try:
-            document = self._document()
-            if document.digest == self.running_digest or document.digest in self._refused:
-                return False
             bundle = self._bundle(document)
         except OSError as error:
-            raise StorageError(
-                f"cannot store the update: {error.strerror}", remedy="Free space on the device"
-            ) from error
+            raise _unstored(error) from error
         except (ModelError, InputError) as error:
-            self._refuse(self._last_document, str(error))
+            self._refuse(document, error)
             return False
         return self._take(bundle, document)
 
-    _last_document: _Document | None = None
+    def _settle(self) -> None:
+        """Write down what runs and what was refused; what the disk refuses is owed.
+
+        Raises:
+            StorageError: The disk is full or failing; the next `update` tries again.
+        """
+        try:
+            with self._lock:
+                self._pay()
+        except OSError as error:
+            raise _unstored(error) from error
+
+    def _pay(self) -> None:
+        self._refused.save()
+        if not self._owed:
+            return
+        for name in ("previous", "current"):
+            if name in self._owed:
+                self._store.point(name, self._owed[name])
+                del self._owed[name]
+        self._store.prune()
 
     def _document(self) -> _Document:
         path = self._store.folder / "channel.json"
-        path.unlink(missing_ok=True)
-        self._fetch(self.topic, path)
-        data = path.read_bytes()[: MAX_DOCUMENT_BYTES + 1]
+        try:
+            for old in (path, path.with_name("channel.json.part")):
+                old.unlink(missing_ok=True)
+            self._fetch(self.topic, path, max_bytes=MAX_DOCUMENT_BYTES)
+            data = path.read_bytes()
+        except OSError as error:
+            raise _unstored(error) from error
+        except IntegrityError as error:  # says nothing about any bundle
+            raise LinkError(f"{self.topic}: {error}") from error
         try:
             document = msgspec.json.decode(data, type=_Document)
         except msgspec.DecodeError as error:
@@ -219,18 +258,26 @@ class ModelUpdater:
                 f"{self.topic}: the collector's answer is no channel document ({error})",
                 remedy="Update the collector",
             ) from error
+        if not _DIGEST.fullmatch(document.digest):
+            raise LinkError(f"{self.topic}: {document.digest[:80]!r} is no digest")
         if document.name != self._name or document.channel != self._channel:
             raise LinkError(f"asked for {self.topic}, got {document.name}/{document.channel}")
-        self._last_document = document
+        with self._lock:
+            self._refused.keep_only(document.digest)
         return document
 
     def _bundle(self, document: _Document) -> Bundle:
         ready = self._store.path(document.digest)
-        if not ready.is_dir():
-            self._download(document)
-            self._open(self._store.staging(), document)
-            ready = self._store.admit(document.digest)
-            self._report(self._event("fetched", document))
+        if ready.is_dir():
+            try:
+                return self._open(ready, document)
+            except (ModelError, InputError, OSError) as error:
+                _log.warning("stored model %s is fetched again: %s", document.digest[:12], error)
+                shutil.rmtree(ready)
+        self._download(document)
+        self._open(self._store.staging(), document)
+        ready = self._store.admit(document.digest)
+        self._report(self._event("fetched", document))
         return self._open(ready, document)
 
     def _open(self, folder: Path, document: _Document) -> Bundle:
@@ -244,9 +291,9 @@ class ModelUpdater:
         return bundle
 
     def _download(self, document: _Document) -> None:
-        total = sum(size for _, size in document.files.values())
-        if total > MAX_BUNDLE_BYTES:
-            raise IntegrityError(f"bundle of {total} bytes, limit {MAX_BUNDLE_BYTES}")
+        sizes = [size for _, size in document.files.values()]
+        if sum(sizes) > MAX_BUNDLE_BYTES or min(sizes, default=0) < 0:
+            raise IntegrityError(f"bundle of {sum(sizes)} bytes, limit {MAX_BUNDLE_BYTES}")
         staging = self._store.staging()
         for path in staging.iterdir():
             if path.name.removesuffix(".part") not in document.files:
@@ -257,50 +304,68 @@ class ModelUpdater:
             target = staging / name
             if target.is_file() and _sha256(target) == sha256:
                 continue
-            self._fetch(f"object/{sha256}", target)
+            try:
+                self._fetch(f"object/{sha256}", target, max_bytes=size)
+            except IntegrityError as error:
+                raise _DownloadError(f"bundle file {name}: {error}") from error
             if target.stat().st_size != size or _sha256(target) != sha256:
                 target.unlink()
-                raise IntegrityError(f"bundle file {name} does not have the digest of the channel")
+                raise _DownloadError(f"bundle file {name} does not have the digest of the channel")
 
     def _take(self, bundle: Bundle, document: _Document) -> bool:
-        previous = self.running_digest
         try:
-            self._swap(bundle)
+            with self._lock:
+                self._swap(bundle)
+                self._owed = {"previous": self.running_digest, "current": document.digest}
+                self.running_digest = document.digest
         except ModelError as error:
-            self._refuse(document, str(error))
+            self._refuse(document, error)
             return False
-        self.running_digest = document.digest
-        self._store.point("previous", previous)
-        self._store.point("current", document.digest)
-        self._store.prune()
         self._report(self._event("swapped", document))
+        self._settle()
         return True
 
-    def roll_back(self, reason: str) -> None:
+    def roll_back(self, reason: str, bad: str | None = None) -> bool:
         """Go back to the bundle that ran before, because the new one proved bad in service.
+
+        Never waits: while a swap is under way nothing is done.
 
         Args:
             reason: For the record; the bad digest is not tried again.
+            bad: Digest that proved bad; None: the one that runs.
+
+        Returns:
+            False when a swap is under way or `bad` no longer runs; nothing was done.
 
         Raises:
             SynclineError: There is no bundle to go back to; the present one goes on.
         """
-        bad = self.running_digest
-        now = self._revert()
-        self._refused[bad] = reason
-        self.running_digest = now.digest
-        self._store.point("current", now.digest)
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if bad not in (None, self.running_digest):
+                return False
+            now = self._revert()
+            self._refused.add(self.running_digest, reason, in_service=True)
+            self.running_digest = now.digest
+            self._owed["current"] = now.digest
+            try:
+                self._pay()
+            except OSError as error:
+                _log.error("%s; the next update tries again", _unstored(error))
+        finally:
+            self._lock.release()
         self._report(UpdateEvent("rolled-back", now.name, now.version, now.digest, reason))
+        return True
 
-    def _refuse(self, document: _Document | None, reason: str) -> None:
-        if document is None:
-            return
-        if len(self._refused) >= MAX_REFUSED:
-            self._refused.clear()
-        self._refused[document.digest] = reason
+    def _refuse(self, document: _Document, error: Exception) -> None:
+        with self._lock:
+            lasting = not isinstance(error, _DownloadError)
+            self._refused.add(document.digest, str(error), lasting=lasting)
         shutil.rmtree(self._store.folder / "staging", ignore_errors=True)
-        _log.error("model %s %s refused: %s", document.name, document.version, reason)
-        self._report(self._event("refused", document, reason))
+        _log.error("model %s %s refused: %s", document.name, document.version, error)
+        self._report(self._event("refused", document, str(error)))
+        self._settle()
 
     def _event(self, action: str, document: _Document, reason: str = "") -> UpdateEvent:
         return UpdateEvent(action, document.name, document.version, document.digest, reason)
@@ -309,3 +374,9 @@ class ModelUpdater:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unstored(error: OSError) -> StorageError:
+    return StorageError(
+        f"cannot store the update: {error.strerror or error}", remedy="Free space on the device"
+    )

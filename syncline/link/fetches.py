@@ -46,11 +46,21 @@ class Fetches:
             box.put(answer)
 
     def fetch(
-        self, resource: str, out_file: Path, progress: Progress | None, timeout_s: float
+        self,
+        resource: str,
+        out_file: Path,
+        progress: Progress | None,
+        timeout_s: float,
+        max_bytes: int | None = None,
     ) -> None:
         """Fetch a resource into `out_file`; see `Uplink.fetch`."""
         deadline_ns = self._clock.raw_ns() + int(timeout_s * NS_PER_S)
         end = self._describe(resource, deadline_ns)
+        if max_bytes is not None and end.size > max_bytes:
+            raise IntegrityError(
+                f"the collector announces {end.size} bytes of {resource!r}, limit {max_bytes}",
+                remedy="Check the collector",
+            )
         part = out_file.with_name(out_file.name + ".part")
         try:
             out_file.parent.mkdir(parents=True, exist_ok=True)

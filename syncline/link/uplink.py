@@ -136,6 +136,7 @@ class Uplink:
         progress: Progress | None = None,
         *,
         timeout_s: float = 300.0,
+        max_bytes: int | None = None,
     ) -> None:
         """Fetch a resource into a file, resuming a partial one; blocks the caller.
 
@@ -144,13 +145,14 @@ class Uplink:
             out_file: Where it goes, once its SHA-256 is right; `.part` beside it until then.
             progress: Called with (bytes so far, size).
             timeout_s: Time after which to give up; the partial file stays.
+            max_bytes: Nothing is written of a resource that is announced as larger.
 
         Raises:
             LinkError: Refused, or no answer in time.
-            IntegrityError: The bytes do not have the announced digest.
+            IntegrityError: Larger than `max_bytes`, or not of the announced digest.
             StorageError: The file cannot be written.
         """
-        self._fetches.fetch(resource, out_file, progress, timeout_s)
+        self._fetches.fetch(resource, out_file, progress, timeout_s, max_bytes)
 
     def upload(
         self, path: Path, *, name: str | None = None, meta: Mapping[str, str] | None = None

@@ -80,7 +80,7 @@ class Shelf:
     def detect(self, frame: int, **columns: Any) -> bytes:
         mid = 5_000_000_000 + frame * STEP_NS
         boxes = pb.Detections(camera="front", mid_raw_ns=mid, valid=True, **columns)
-        payload = boxes.SerializeToString()
+        payload: bytes = boxes.SerializeToString()
         self.catalog.rows["/camera/front/detections"].append(payload)
         return payload
 

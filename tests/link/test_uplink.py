@@ -17,7 +17,7 @@ import pytest
 
 from syncline.cloud.catalog import Catalog
 from syncline.cloud.devices import Devices
-from syncline.errors import InputError, LinkError
+from syncline.errors import InputError, IntegrityError, LinkError
 from syncline.link import Notice, PublicKey, Resource, Uplink, load_keypair, new_keypair
 from syncline.link.keys import save_keypair
 from syncline.messages.syncline_pb2 import Detections

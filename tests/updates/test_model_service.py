@@ -1,0 +1,143 @@
+"""The thread that follows a channel outlives every error and says what is wrong."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from syncline.edge import model_service
+from syncline.edge.config import ModelSection
+from syncline.edge.model.bundle import Bundle
+from syncline.edge.model_service import PROBATION_NS, ModelService
+from syncline.edge.runner import Runner
+from syncline.edge.swap import SwapEvent
+from syncline.edge.updater import UpdateEvent
+from syncline.errors import StorageError
+from syncline.timebase import ManualClock
+
+from .test_updater import PUBLIC, Fleet
+
+
+class FakeRunner:
+    """Serves nothing; tells what it is told to tell."""
+
+    def __init__(self) -> None:
+        self.state = "ok"
+        self.digests = ["0" * 64]
+        self.in_swap: Callable[[], None] = lambda: None
+
+    def health(self) -> Any:
+        slot = SimpleNamespace(
+            model_name="det", model_digest=self.digests[-1], state=self.state, detail="flat"
+        )
+        return SimpleNamespace(slots=[slot])
+
+    def swap(self, bundle: Bundle, slot: str) -> None:
+        self.digests.append(bundle.digest)
+        self.in_swap()
+
+    def rollback(self, slot: str) -> SwapEvent:
+        self.digests.pop()
+        self.state = "ok"
+        return SwapEvent(0, slot, "rolled-back", "det", "", self.digests[-1])
+
+
+class Bench:
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(model_service, "trusted_keys", lambda _: (PUBLIC,))
+        monkeypatch.setattr(model_service, "RETRY_S", 0.01)
+        self.fleet = Fleet(tmp_path)
+        self.runner = FakeRunner()
+        self.clock = ManualClock(1)
+        self.events: list[UpdateEvent] = []
+        self.service = ModelService(
+            ModelSection(channel="production", trusted_keys=("x",)),
+            self.fleet.store,
+            cast(Runner, self.runner),
+            self.fleet.fetch,
+            self.clock,
+            self.events.append,
+        )
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    bench = Bench(tmp_path, monkeypatch)
+    yield bench
+    bench.service.close()
+
+
+def until(test: Callable[[], object]) -> None:
+    end = time.monotonic() + 20
+    while not test():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), StorageError("disk is full")])
+def test_an_unforeseen_error_is_told_and_the_thread_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    bench.fleet.publish("1.0.0")
+    honest = bench.service._updater._fetch
+
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    bench.service._updater._fetch = broken
+    bench.service.start()
+    until(lambda: str(error) in bench.service.problem)
+    bench.service._updater._fetch = honest
+    until(lambda: [e.action for e in bench.events] == ["fetched", "swapped"])
+    until(lambda: bench.service.problem == "")
+
+
+def test_a_degraded_model_is_taken_back_within_its_probation_only(bench: Bench) -> None:
+    bench.fleet.publish("1.0.0")
+    assert bench.service._try_update()
+    bench.service.check()
+    assert len(bench.runner.digests) == 2
+    bench.runner.state = "degraded"
+    bench.service.check()
+    assert bench.events[-1].action == "rolled-back"
+    assert bench.runner.digests == ["0" * 64]
+    bench.fleet.publish("1.1.0")
+    assert bench.service._try_update()
+    bench.clock.advance(PROBATION_NS + 1)
+    bench.runner.state = "degraded"
+    bench.service.check()
+    assert len(bench.runner.digests) == 2
+
+
+def test_a_check_during_a_swap_neither_waits_nor_condemns_the_wrong_model(bench: Bench) -> None:
+    bench.fleet.publish("1.0.0")
+    assert bench.service._try_update()
+    second = bench.fleet.publish("1.1.0")
+    inside, go = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        inside.set()
+        assert go.wait(20)
+
+    bench.runner.in_swap = slow
+    thread = threading.Thread(target=bench.service._try_update)
+    thread.start()
+    assert inside.wait(20)
+    bench.runner.state = "degraded"
+    bench.service.check()
+    assert bench.runner.digests[-1] == second.digest
+    bench.runner.state = "ok"
+    go.set()
+    thread.join()
+    assert bench.service._updater.running_digest == second.digest
+    bench.runner.state = "degraded"
+    bench.service.check()
+    assert bench.events[-1].action == "rolled-back"
+    assert bench.service._updater.running_digest == bench.runner.digests[-1]
+    assert second.digest in bench.service._updater._refused
