@@ -20,6 +20,7 @@ from syncline.edge.capture import Capture
 from syncline.edge.config import EdgeConfig
 from syncline.edge.health import Health
 from syncline.edge.job import Drop, Result
+from syncline.edge.model.bundle import Bundle
 from syncline.edge.model_service import (
     ModelService,
     first_bundle,
@@ -79,6 +80,13 @@ class EdgeDaemon:
         )
         self._pipeline = Pipeline(clock.boot_id, options)
         self._outgoing = Outgoing(config, clock, on_notice=self._on_notice)
+        with ExitStack() as stack:  # what failed to be built leaves nothing open behind
+            stack.callback(self._outgoing.close)
+            self._build_parts(data, bundle)
+            stack.pop_all()
+
+    def _build_parts(self, data: Path, bundle: Bundle) -> None:
+        config, clock = self._config, self._clock
         self._shadow = ShadowService(clock.boot_id, self._pipeline, self._emit, self._outgoing.pin)
         cache = data / "model-cache"
         self._runner = Runner(

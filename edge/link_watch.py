@@ -28,7 +28,7 @@ class LinkWatch:
 
     def __init__(self, endpoint: str, key: Path, raw_ns: int) -> None:
         self._endpoint = endpoint
-        self._public = key.with_suffix(".pub").name
+        self._public = f"{key.stem}.pub"
         self._seen_ns = raw_ns
         self._text = ""
 

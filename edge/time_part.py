@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from syncline.edge.pipeline import Pipeline
 from syncline.edge.records import Output
+from syncline.errors import StorageError
 from syncline.messages import syncline_pb2 as pb
 from syncline.sync.config import TimeConfig
 from syncline.sync.daemon import Outlets
 from syncline.sync.services import build_service
 from syncline.timebase import NO_BOUND_NS, RawClock, TimeState
+
+_log = logging.getLogger(__name__)
 
 
 class TimePart:
@@ -27,6 +31,7 @@ class TimePart:
 
     Raises:
         ConfigError: Keys that contradict each other.
+        StorageError: The folder cannot be made.
     """
 
     def __init__(
@@ -38,12 +43,13 @@ class TimePart:
         emit: Callable[[list[Output]], None],
     ) -> None:
         if not config.state_dir:
-            folder.mkdir(parents=True, exist_ok=True)
+            _make(folder)
             config = TimeConfig(
                 **{name: getattr(config, name) for name in config.__struct_fields__}
                 | {"state_dir": str(folder)}
             )
         self._clock = clock
+        self._problem = ""
         outlets = Outlets(
             segment=lambda segment, policy: emit(pipeline.segment(segment, policy)),
             measurement=lambda measurement: emit(pipeline.measurement(measurement)),
@@ -55,14 +61,21 @@ class TimePart:
         self._thread = threading.Thread(target=self._run, name="time", daemon=True)
 
     def _run(self) -> None:
-        self._service.run(self._stop.is_set)
+        try:
+            self._service.run(self._stop.is_set)
+        except Exception as error:  # noqa: BLE001 - a bug of ours must show in health, alone
+            self._problem = f"the time service ended, time runs on unchecked: {_line(error)}"
+            _log.exception("the time service ended by a bug")
 
     def start(self) -> None:
         """Begin to listen to the sources."""
         self._thread.start()
 
     def add_to(self, message: pb.Health) -> None:
-        """Add the state of the clock to a health message."""
+        """Add the state of the clock, and whether it is still looked after, to a health message."""
+        if self._problem:
+            message.state = "degraded"
+            message.detail = "; ".join(filter(None, [message.detail, f"time: {self._problem}"]))
         known = self._service.conductor.utc(self._clock.raw_ns())
         state = TimeState.COLD if known is None else known.state
         message.time_state = pb.TimeState.Name(int(state))
@@ -74,3 +87,17 @@ class TimePart:
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(timeout=5.0)
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"cannot make {folder}: {error.strerror or error}",
+            remedy="Free space, or choose another $.device.data",
+        ) from error

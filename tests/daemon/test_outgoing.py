@@ -347,3 +347,18 @@ def test_a_new_problem_is_printed_without_waiting(capsys: pytest.CaptureFixture[
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 5
     assert "link: refused" in printed[-1]
+
+
+def test_a_device_without_a_link_is_ok(tmp_path: Path) -> None:
+    import msgspec
+
+    raw = {
+        "device": {"name": "a", "data": str(tmp_path / "data")},
+        "camera": [{"name": "c", "kind": "synthetic"}],
+    }
+    outgoing = Outgoing(msgspec.convert(raw, EdgeConfig), OsClock(), lambda _: None)
+    message = pb.Health(state="ok")
+    outgoing.upload_closed_segments()
+    outgoing.add_to(message)
+    outgoing.close()
+    assert (message.state, message.detail) == ("ok", "")
