@@ -2,6 +2,9 @@
 
 Each captured frame of a slot ends in exactly one result or one drop. A job that is out of the
 books (its worker was given up) can do nothing more: whatever it brings later is thrown away.
+
+Whatever makes a queue shorter, ends a job or takes the last worker away tells `_space`: a camera
+under BLOCK and a `stop` that drains wait there.
 """
 
 from __future__ import annotations
@@ -9,17 +12,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from syncline.edge.backend import StopSwitch
-from syncline.edge.engine import Engine
 from syncline.edge.job import Drop, DropReason, Frame, Result
-from syncline.edge.preprocess import Preprocessor
 from syncline.edge.queue import MAX_LANES, Dropped, Lane, QueuePolicy, Schedule
 from syncline.edge.serving import Callbacks, Serving
-from syncline.edge.slot import ModelSlot, SlotState
+from syncline.edge.slot import ModelSlot
 from syncline.edge.watchdog import Watchdog
+from syncline.edge.worker import Job, Worker
 from syncline.errors import DeadlineError, ModelError, SynclineError, UsageError
 from syncline.timebase import NS_PER_S, RawClock
 
@@ -28,54 +29,6 @@ MAX_ABANDONED = 8
 
 _SHADOW_GRACE_NS = NS_PER_S // 4
 _log = logging.getLogger(__name__)
-
-
-@dataclass(eq=False)
-class Job:
-    """One frame in the hands of a worker.
-
-    Attributes:
-        number: Counts up.
-        lane: Where it came from.
-        state: Its slot.
-        frame: The frame.
-        engine: The model that serves it, as of when it was taken.
-        worker: Who holds it.
-        stop: Ends its run.
-        primary: For a shadow model: the primary model's result.
-    """
-
-    number: int
-    lane: Lane
-    state: SlotState
-    frame: Frame
-    engine: Engine
-    worker: Worker
-    stop: StopSwitch
-    primary: Result | None
-
-
-class Worker(threading.Thread):
-    """Takes jobs until there are no more, or until it is given up."""
-
-    def __init__(self, dispatcher: Dispatcher, name: str) -> None:
-        super().__init__(name=name, daemon=True)
-        self._dispatcher = dispatcher
-        self._preprocessors: dict[str, tuple[Engine, Preprocessor]] = {}
-        self.abandoned = False
-
-    def run(self) -> None:
-        """Thread body."""
-        while (job := self._dispatcher.take(self)) is not None:
-            self._dispatcher.execute(job)
-
-    def preprocessor(self, job: Job) -> Preprocessor:
-        """This worker's preprocessor for the job's model."""
-        known = self._preprocessors.get(job.lane.slot)
-        if known is None or known[0] is not job.engine:
-            known = (job.engine, job.engine.preprocessor())
-            self._preprocessors[job.lane.slot] = known
-        return known[1]
 
 
 class Dispatcher:
@@ -130,7 +83,7 @@ class Dispatcher:
                 if lane.shadow:
                     self._note(lane, lane.queue.drain(), told)
             if drain:
-                self._space.wait_for(lambda: not self._schedule.pending, timeout_s)
+                self._space.wait_for(self._is_drained, timeout_s)
             self._stopping = True
             for lane in self._schedule.lanes.values():
                 self._note(lane, lane.queue.drain(), told)
@@ -157,8 +110,10 @@ class Dispatcher:
                 if state.spec.shadow_of or not state.spec.sees(frame.camera):
                     continue
                 lane = self._lane(state.spec, frame.camera)
-                if lane.queue.policy is QueuePolicy.BLOCK:
-                    self._wait_for_space(lane)
+                if self._holds_back(lane):
+                    if held:
+                        self._wake(held)  # the slots before this one do not wait for it
+                    self._space.wait_for(partial(self._may_go, lane))
                 if not self._accepting:
                     break
                 state.ledger.captured += 1
@@ -166,12 +121,20 @@ class Dispatcher:
                 self._note(lane, dropped, told)
                 held += all(given is not frame for given, _ in dropped)
             if held:
-                self._wake()
+                self._wake(held)
         self._tell_drops(told)
         return held
 
-    def _wait_for_space(self, lane: Lane) -> None:
-        self._space.wait_for(lambda: not (self._accepting and lane.queue.is_full))
+    def _holds_back(self, lane: Lane) -> bool:
+        """Whether a camera must wait: only while somebody is there to make space."""
+        blocks = lane.queue.policy is QueuePolicy.BLOCK and lane.queue.is_full
+        return blocks and self._accepting and bool(self._workers)
+
+    def _may_go(self, lane: Lane) -> bool:
+        return not self._holds_back(lane)
+
+    def _is_drained(self) -> bool:
+        return not (self._schedule.pending and self._workers)
 
     def _lane(self, spec: ModelSlot, camera: str) -> Lane:
         key = (spec.name, camera)
@@ -185,10 +148,10 @@ class Dispatcher:
             lane = self._schedule.lanes[key] = spec.lane(camera)
         return lane
 
-    def _wake(self) -> None:
-        """Find somebody for a new primary frame: an idle worker, else one at shadow work."""
+    def _wake(self, count: int) -> None:
+        """Find somebody for new primary frames: idle workers, else one at shadow work."""
         if self._idle:
-            self._work.notify()
+            self._work.notify(count)
             return
         for job in self._jobs.values():
             if job.lane.shadow and not job.stop.stopped:
@@ -218,6 +181,8 @@ class Dispatcher:
             lane, dropped = self._schedule.next(now_ns)
             for late_lane, drop in dropped:
                 self._note(late_lane, [drop], told)
+            if dropped:
+                self._space.notify_all()  # all may have been late: then no job begins to say so
             if lane is not None:
                 return self._begin(worker, lane, now_ns)
             if told:
@@ -372,8 +337,8 @@ class Dispatcher:
             self._note(job.lane, [(job.frame, DropReason.HANG)], told, "its worker hangs")
             self.serving.counters["worker-restarts"] += 1
             job.lane.busy = False
-            self._space.notify_all()
             replacement = self._replace(job.worker)
+            self._space.notify_all()
         _log.error(
             "slot %s: the worker with frame %d of %s hangs; the frame is lost, %s",
             job.lane.slot,

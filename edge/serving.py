@@ -165,8 +165,9 @@ class Serving:
         try:
             engine = Engine.load(bundle, state.spec.backend)
         except ModelError:
+            with self.lock:
+                self.counters["reload-failed"] += 1
             _log.exception("slot %s: its model cannot be loaded anew; the old one stays", slot)
-            self.counters["reload-failed"] += 1
             return
         with self.lock:
             if self.engine(state).bundle is bundle:

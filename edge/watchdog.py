@@ -30,7 +30,9 @@ class Watch:
     @property
     def next_ns(self) -> int:
         """When something is to be done about it."""
-        return self.hang_ns if self.stopped or self.stop_ns is None else self.stop_ns
+        if self.stopped or self.stop_ns is None:
+            return self.hang_ns
+        return min(self.stop_ns, self.hang_ns)
 
 
 @dataclass
