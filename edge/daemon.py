@@ -38,7 +38,7 @@ from syncline.edge.shadow_service import ShadowService
 from syncline.edge.swap import SwapEvent
 from syncline.edge.time_part import TimePart
 from syncline.edge.updater import ModelStore, UpdateEvent
-from syncline.errors import SynclineError
+from syncline.errors import SynclineError, UsageError
 from syncline.messages import syncline_pb2 as pb
 from syncline.sensors.frame import FrameTime, RawFrame
 from syncline.systemd import notify, watchdog_interval_s
@@ -166,6 +166,7 @@ class EdgeDaemon:
         """Open what can be opened; the threads of the other cameras keep trying.
 
         Raises:
+            UsageError: A camera is configured as it cannot be; waiting mends nothing.
             SynclineError: Not one camera can be opened; the error of the first.
         """
         errors = []
@@ -173,6 +174,8 @@ class EdgeDaemon:
             stack.callback(capture.close)
             try:
                 capture.open()
+            except UsageError:
+                raise
             except SynclineError as error:
                 errors.append(error)
         if len(errors) == len(self._captures):

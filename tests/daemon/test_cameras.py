@@ -17,7 +17,7 @@ from syncline.edge import capture as capture_module
 from syncline.edge.capture import Capture
 from syncline.edge.daemon import EdgeDaemon
 from syncline.edge.live_media import LiveMedia
-from syncline.errors import MediaError, SensorDataError
+from syncline.errors import MediaError, SensorDataError, UsageError
 from syncline.sensors.adapter import Health, HealthState, SensorAdapter
 from syncline.sensors.frame import FrameTime, RawFrame
 from syncline.timebase import ManualClock, OsClock
@@ -217,3 +217,13 @@ def test_no_camera_at_all_is_an_error() -> None:
     with pytest.raises(MediaError, match=r"gone\.mp4"):
         started(*captures)
     assert not any(c.is_running for c in captures)
+
+
+def test_a_camera_that_is_configured_wrongly_is_an_error_even_beside_others() -> None:
+    def wrong() -> tuple[SensorAdapter, Refuses]:
+        raise UsageError("size=(8, 8)")
+
+    good = a_capture(lambda: (live(FakeRecording()), Refuses()), "good")
+    with pytest.raises(UsageError):
+        started(good, a_capture(wrong))
+    assert not good.is_running
