@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncline.errors import UsageError
+from syncline.errors import LogError, UsageError
 from syncline.log.wire import MAGIC
 
 RING, PINNED, PINS = "ring", "pinned", "pins"
@@ -54,12 +54,13 @@ def log_groups(path: Path) -> list[tuple[Path, ...]]:
     one group, any other folder its MCAP files in order of name, a file itself.
 
     Raises:
-        UsageError: Nothing there to read.
+        LogError: Nothing lies there.
+        UsageError: It is a folder without logs.
     """
     if path.is_file():
         return [(path,)]
     if not path.exists():
-        raise UsageError(f"{path} does not exist", remedy="Give an MCAP file or a recording folder")
+        raise LogError(f"{path} does not exist", remedy="Give an MCAP file or a recording folder")
     segments = {s.name: s for s in list_segments(path / PINNED)}
     segments.update({s.name: s for s in list_segments(path / RING)})
     segments.update({s.name: s for s in list_segments(path)})
