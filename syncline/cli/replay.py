@@ -153,15 +153,13 @@ class _Job:
         if self.out is None:
             return []
         from syncline.edge.sinks import RecorderSink
-        from syncline.log.recorder import Recorder
+        from syncline.edge.whole import RoomGuard, whole_recorder
 
-        if self.out.exists() and any(self.out.iterdir()):
-            raise UsageError(f"--out {self.out} is not empty", remedy="Give a new folder")
+        if self.out.is_file() or (self.out.exists() and any(self.out.iterdir())):
+            raise UsageError(f"--out {self.out} is not an empty folder", remedy="Give a new folder")
         clock = ManualClock(0, self.source.boot_id)
-        recorder = stack.enter_context(
-            Recorder(self.out, clock=clock, device="replay", lossless=True)
-        )
-        return [RecorderSink(recorder, clock)]
+        recorder = stack.enter_context(whole_recorder(self.out, clock, "replay"))
+        return [RoomGuard(recorder, self.out), RecorderSink(recorder, clock)]
 
     def _annotator(self, stack: ExitStack) -> Callable[[Result], None]:
         if self.annotate is None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from syncline import topics
 from syncline.edge.pipeline import Pipeline, PipelineOptions
 from syncline.edge.recorded_time import recorded_timer
 from syncline.edge.records import Output
@@ -88,6 +87,3 @@ def two_boots(folder: Path) -> Path:
         folder, BOOT_B, 7, raw0_ns=3 * NS_PER_S, segments=(segment(9, BOOT_B, 3 * NS_PER_S),)
     )
     return folder
-
-
-MAPPING = topics.MAPPING.name
