@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from syncline.cli.progress import Progress
+from syncline.errors import UsageError
 from syncline.timebase import OsClock
 
 FPS = 20
@@ -29,9 +30,18 @@ def demo(
         seed: Another drive.
         json_: Print the report as one JSON object.
     """
-    from syncline.demo import run_demo
+    from syncline.demo.play import run_demo
     from syncline.demo.plot import plot_times
     from syncline.demo.report import report_json, report_lines
+    from syncline.sensors.synthetic.drive import MAX_DURATION_S, MIN_DURATION_S
+
+    if not MIN_DURATION_S <= seconds <= MAX_DURATION_S:
+        raise UsageError(
+            f"--seconds {seconds:g} is no length of a drive",
+            remedy=f"Give {MIN_DURATION_S:g} to {MAX_DURATION_S:g}",
+        )
+    if seed < 0:
+        raise UsageError(f"--seed {seed} is below 0", remedy="Give a whole number from 0")
 
     clock = OsClock()
     with Progress("demo", "frames", round(seconds * FPS), clock, quiet=json_) as progress:

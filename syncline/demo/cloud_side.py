@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import selectors
 import signal
 import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from syncline.cloud.catalog import Catalog
+from syncline.cloud.devices import Devices
 from syncline.errors import LinkError
 from syncline.link.keys import KeyPair, load_public, new_keypair, save_keypair
 from syncline.timebase import NS_PER_S, OsClock
@@ -49,7 +52,8 @@ class CollectorProcess:
         save_keypair(new_keypair("server"), keys)
         self.device_keys: KeyPair = new_keypair(device)
         save_keypair(self.device_keys, keys)
-        _run("keys", "enrol", str(keys / f"{device}.pub"), "--data", str(folder))
+        with Catalog.open(folder) as catalog:
+            Devices(catalog).enrol(load_public(keys / f"{device}.pub"))
         self.server_key = load_public(keys / "server.pub").public
         self.endpoint = f"tcp://127.0.0.1:{_free_port()}"
         self._log = (folder / "collector.log").open("w", encoding="utf-8")
@@ -63,9 +67,12 @@ class CollectorProcess:
             ],
             stdout=subprocess.PIPE,
             stderr=self._log,
-            text=True,
         )
-        self._wait_ready()
+        try:
+            self._wait_ready()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:
@@ -74,10 +81,9 @@ class CollectorProcess:
 
     def _wait_ready(self) -> None:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line.startswith("listening"):
+        if not first_line(self._process.stdout, START_S).startswith(b"listening"):
             raise LinkError(
-                f"the collector did not start; see {self._log.name}",
+                f"the collector did not start within {START_S:g} s; see {self._log.name}",
                 remedy="Run: syncline collect --data DIR",
             )
 
@@ -98,10 +104,20 @@ class CollectorProcess:
 _COMMAND = (sys.executable, "-m", "syncline")
 
 
-def _run(*arguments: str) -> None:
-    subprocess.run(
-        [*_COMMAND, *arguments], check=True, stdout=subprocess.DEVNULL, env=os.environ, timeout=60
-    )
+def first_line(pipe: IO[bytes], timeout_s: float) -> bytes:
+    """The first line of a pipe, or what there is of it when it ends or the time is over."""
+    clock = OsClock()
+    end_ns = clock.raw_ns() + round(timeout_s * NS_PER_S)
+    line = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while b"\n" not in line and (left_ns := end_ns - clock.raw_ns()) > 0:
+            if selector.select(left_ns / NS_PER_S):
+                data = os.read(pipe.fileno(), 4096)
+                if not data:
+                    break
+                line += data
+    return line.partition(b"\n")[0]
 
 
 def _free_port() -> int:

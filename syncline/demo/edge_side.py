@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,11 +22,12 @@ from syncline.sensors.synthetic.drive import DriveEvent, SyntheticDrive
 from syncline.sensors.synthetic.gnss import GnssFix, PpsPulse
 from syncline.sensors.synthetic.imu import ImuSample
 from syncline.sensors.timer import FrameTimer
-from syncline.sync.conductor import Conductor, StepInput
+from syncline.sync.conductor import Conductor
 from syncline.sync.floor import Floor
 from syncline.sync.leap import built_in
 from syncline.sync.measurement import Flag, Measurement, SourceKind
 from syncline.sync.sources.source import GnssSignals
+from syncline.sync.steps import StepInput
 from syncline.timebase import NS_PER_S, OsClock, TimeState, UtcTime
 
 BUFFERS = 4
@@ -131,10 +132,10 @@ class DemoEdge:
         self._sky: GnssSignals | None = None
         self.run = DriveRun()
 
-    def play(self) -> DriveRun:
-        """Play the whole drive; rendering runs ahead in a second thread."""
+    def play(self, events: Iterable[DriveEvent]) -> DriveRun:
+        """Play the whole drive; its events are fetched ahead in a second thread."""
         begin_ns = self._clock.raw_ns()
-        for event in ahead(self._drive.events(), lambda event: event):
+        for event in ahead(events, lambda event: event):
             self._take(event)
         self.run.wall_s = (self._clock.raw_ns() - begin_ns) / NS_PER_S
         return self.run

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from syncline.demo.edge_side import DriveRun
+from syncline.demo.edge_side import DriveRun, FrameScore
 from syncline.errors import UsageError
 
-_STATES = {1: "#16a34a", 2: "#ca8a04", 3: "#dc2626", 4: "#9333ea"}
+Floats = NDArray[np.float64]
 
 
 def plot_times(run: DriveRun, raw0_ns: int, path: Path) -> None:
@@ -51,12 +53,14 @@ def plot_times(run: DriveRun, raw0_ns: int, path: Path) -> None:
     utc.set_title("UTC of the vehicle's clock: claimed and true")
     tf = np.array([(f.timing.mid_ns - raw0_ns) / 1e9 for f in run.frames])
     ef = np.array([f.timing.mid_ns - f.truth.mid_raw_ns for f in run.frames]) / 1e3
+    low, high = claimed_error_us(run.frames)
     sf = np.array([f.timing.sigma_ns for f in run.frames]) / 1e3
-    frame.fill_between(tf, -2 * sf, 2 * sf, color="#2563eb", alpha=0.25, lw=0, label="2 sigma")
+    frame.fill_between(tf, low, high, color="#93c5fd", alpha=0.45, lw=0, label="claimed interval")
+    frame.fill_between(tf, -sf, sf, color="#2563eb", alpha=0.35, lw=0, label="sigma")
     frame.plot(tf, ef, ".", ms=2.5, color="#1e3a8a", label="true error of mid-exposure")
     frame.set_ylabel("frame time error [us]")
     frame.set_yscale("symlog", linthresh=10.0)
-    frame.legend(loc="upper right", ncols=2, fontsize=8)
+    frame.legend(loc="upper right", ncols=3, fontsize=8)
     exposure = np.array([f.truth.exposure_ns for f in run.frames]) / 1e6
     light.plot(tf, exposure, color="#c2410c", lw=1.2)
     light.set_ylabel("exposure [ms]")
@@ -65,6 +69,21 @@ def plot_times(run: DriveRun, raw0_ns: int, path: Path) -> None:
         axis.grid(alpha=0.25)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def claimed_error_us(frames: Sequence[FrameScore]) -> tuple[Floats, Floats]:
+    """Where the error of each frame's time is claimed to lie: bias interval and two sigma.
+
+    Truth is claimed in [mid + low - 2 sigma, mid + high + 2 sigma], as the report scores it; the
+    error is mid minus truth, so the interval turns over. It leans to positive errors because a
+    stamp taken at arrival can only be late.
+
+    Returns:
+        Lower and upper limit of mid minus truth, microseconds, (F,) each.
+    """
+    sigma = np.array([f.timing.sigma_ns for f in frames]) / 1e3
+    bias = np.array([f.timing.bias_ns for f in frames], dtype=np.float64).reshape(-1, 2) / 1e3
+    return -bias[:, 1] - 2 * sigma, -bias[:, 0] + 2 * sigma
 
 
 def _spans(axis, run: DriveRun, raw0_ns: int, on: list[bool], colour: str, name: str) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from syncline.demo import DemoResult
+from syncline.demo.play import DemoResult
 from syncline.demo.score import score_detections, score_frame_times, score_utc
 from syncline.sensors.frame import Quality
 
@@ -71,7 +71,8 @@ def report_lines(result: DemoResult, out: Path) -> list[str]:
     assert isinstance(u, dict)
     assert isinstance(d, dict)
     assert isinstance(k, dict)
-    once = "each exactly once" if k["exactly_once"] else f"NOT exactly once: {k}"
+    wrong = ", ".join(result.stored.gaps) or "counts differ"
+    once = "each exactly once" if k["exactly_once"] else f"NOT exactly once: {wrong}"
     return [
         "",
         f"A synthetic drive of {r['drive_s']} s went through the whole system in {r['wall_s']} s.",
@@ -80,7 +81,8 @@ def report_lines(result: DemoResult, out: Path) -> list[str]:
         f"  {r['frames']} frames, {r['frames_lost_before_the_host']} lost on the way and counted",
         f"  mid-exposure is wrong by {t['p50']} us (median), {t['p99']} us (p99)",
         f"  arrival time instead would be wrong by {t['arrival_instead_p50'] / 1000:.1f} ms",
-        f"  truth inside the claimed interval (2 sigma): {t['inside_claim'] * 100:.1f} % of frames",
+        f"  truth inside the claimed interval (bias and 2 sigma):"
+        f" {t['inside_claim'] * 100:.1f} % of frames",
         "",
         "What time was it?   (satellites lost in a tunnel, then a receiver that is off by 1 s)",
         f"  UTC is wrong by {u['p50']} us (median), {u['max']} us (worst)",
@@ -97,10 +99,14 @@ def report_lines(result: DemoResult, out: Path) -> list[str]:
         "What arrived?   (ZeroMQ with CURVE to a collector in another process)",
         f"  {k['stored']} of {k['sent']} records stored, {once}",
         f"  {k['camera_segments']} camera segments, {k['camera_bytes'] / 1e6:.1f} MB",
-        f"  dataset demo {result.dataset.id[:16]}: {r['dataset']['frames']}",  # type: ignore[index]
+        f"  dataset demo {result.dataset.id[:16]}: {_splits(result.dataset.count())}",
         "",
         f"Look at   {out / 'annotated.mp4'}   the drive with boxes and frame times",
         f"          {out / 'times.png'}   errors and bounds over the drive",
         f"          {out / 'recording'}   opens in Foxglove; syncline log info {out / 'recording'}",
         f"          {out / 'cloud'}   syncline dataset list --data {out / 'cloud'}",
     ]
+
+
+def _splits(counts: dict[str, int]) -> str:
+    return "  ".join(f"{split} {count}" for split, count in counts.items())
