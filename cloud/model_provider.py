@@ -17,13 +17,13 @@ from syncline.errors import InputError
 from syncline.link.provider import Resource
 from syncline.link.wire import Notice
 
-_CACHE_BYTES = 64 << 20
+_KNOWN_OBJECTS = 4096
 
 
 class ModelProvider:
     """Serves channels and bundle files to devices.
 
-    Memory: one object at a time, up to 64 MiB, kept while a device reads it in pieces.
+    Memory: one piece at a time, and the sizes of the last `_KNOWN_OBJECTS` objects asked for.
 
     Args:
         registry: Versions and channels.
@@ -33,16 +33,24 @@ class ModelProvider:
     def __init__(self, registry: Registry, objects: ObjectStore) -> None:
         self._registry = registry
         self._objects = objects
-        self._cached: tuple[str, bytes] = ("", b"")
+        self._sizes: dict[str, int | None] = {}  # as of `_sizes_revision`; None: not promoted
+        self._sizes_revision = -1
 
     def list_resource(self, device: str, name: str) -> Resource:
         """Size and digest of a resource; see `syncline.link.provider.Provider`."""
-        data = self._bytes(name)
+        kind, rest = _split(name)
+        if kind == "object":
+            return Resource(self._size(rest), rest)
+        data = self._channel_document(rest)
         return Resource(len(data), hashlib.sha256(data).hexdigest())
 
     def read(self, device: str, name: str, offset: int, length: int) -> bytes:
         """A piece of a resource."""
-        return self._bytes(name)[offset : offset + length]
+        kind, rest = _split(name)
+        if kind == "object":
+            self._size(rest)
+            return self._objects.get_range(rest, offset, length)
+        return self._channel_document(rest)[offset : offset + length]
 
     def revision(self) -> int:
         """Sum of all channel revisions: any move changes it."""
@@ -54,14 +62,6 @@ class ModelProvider:
             Notice(f"model/{move.name}/{move.channel}", move.revision, move.version)
             for move in self._registry.channels()
         ]
-
-    def _bytes(self, name: str) -> bytes:
-        kind, _, rest = name.partition("/")
-        if kind == "model":
-            return self._channel_document(rest)
-        if kind == "object":
-            return self._object(rest)
-        raise InputError(f"there is no resource {name!r}", remedy="Ask for model/ or object/")
 
     def _channel_document(self, rest: str) -> bytes:
         name, _, channel = rest.partition("/")
@@ -82,12 +82,22 @@ class ModelProvider:
         }
         return json.dumps(body, sort_keys=True).encode()
 
-    def _object(self, sha256: str) -> bytes:
-        if self._cached[0] == sha256:
-            return self._cached[1]
-        if not self._registry.was_promoted(sha256):
+    def _size(self, sha256: str) -> int:
+        """Size of an object that devices may have; asked for every piece, hence remembered."""
+        revision = self.revision()
+        if revision != self._sizes_revision or len(self._sizes) >= _KNOWN_OBJECTS:
+            self._sizes.clear()
+            self._sizes_revision = revision
+        if sha256 not in self._sizes:
+            self._sizes[sha256] = self._registry.promoted_size(sha256)
+        size = self._sizes[sha256]
+        if size is None:
             raise InputError(f"object {sha256[:16]!r} is of no promoted model")
-        data = self._objects.get(sha256)
-        if len(data) <= _CACHE_BYTES:
-            self._cached = (sha256, data)
-        return data
+        return size
+
+
+def _split(name: str) -> tuple[str, str]:
+    kind, _, rest = name.partition("/")
+    if kind not in ("model", "object"):
+        raise InputError(f"there is no resource {name!r}", remedy="Ask for model/ or object/")
+    return kind, rest

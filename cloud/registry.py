@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.model.manifest import parse_manifest
+from syncline.edge.model.signature import SIGNATURE_NAME
 from syncline.errors import ConflictError, InputError, UsageError
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _META = sa.MetaData()
 _VERSIONS = sa.Table(
     "model_version",
@@ -36,6 +39,7 @@ _CHANNELS = sa.Table(
     sa.Column("channel", sa.Text, primary_key=True),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("version", sa.Text, nullable=False),
+    sa.Column("head_hash", sa.Text, nullable=False),  # row_hash of the newest row of its history
 )
 _HISTORY = sa.Table(
     "model_channel_history",
@@ -59,6 +63,9 @@ class ObjectStore(Protocol):
 
     def get(self, sha256: str) -> bytes:
         """The bytes of an object."""
+
+    def get_range(self, sha256: str, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset`; not checked against the digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,8 @@ class Registry:
     def add(self, bundle: Bundle, folder: Path, utc_ns: int) -> ModelVersion:
         """Take a verified bundle as a version; adding the same one again changes nothing.
 
+        A signature lies beside what the digest covers: it may be added to a version later.
+
         Raises:
             ConflictError: The version exists with another digest; versions are never replaced.
         """
@@ -110,26 +119,44 @@ class Registry:
             data = path.read_bytes()
             files[path.name] = (self._objects.put(data), len(data))
         row = ModelVersion(manifest.name, manifest.version, bundle.digest, files)
-        known = self._find(row.name, row.version)
-        if known is not None:
-            if known.digest != row.digest:
-                raise ConflictError(
-                    f"{row.name} {row.version} exists with digest {known.digest[:12]}, "
-                    f"not {row.digest[:12]}",
-                    remedy="Give the new build its own version in manifest.toml",
-                )
+        if self._find(row.name, row.version) is None and self._insert(row, utc_ns):
+            return row
+        known = self.version(row.name, row.version)
+        if known.digest != row.digest:
+            raise ConflictError(
+                f"{row.name} {row.version} exists with digest {known.digest[:12]}, "
+                f"not {row.digest[:12]}",
+                remedy="Give the new build its own version in manifest.toml",
+            )
+        if SIGNATURE_NAME in known.files or SIGNATURE_NAME not in row.files:
             return known
+        return self._add_signature(known, row.files[SIGNATURE_NAME])
+
+    def _add_signature(self, known: ModelVersion, signature: tuple[str, int]) -> ModelVersion:
+        files = {**known.files, SIGNATURE_NAME: signature}
         with self._engine.begin() as db:
             db.execute(
-                _VERSIONS.insert().values(
-                    name=row.name,
-                    version=row.version,
-                    digest=row.digest,
-                    files=json.dumps(files, sort_keys=True),
-                    added_utc_ns=utc_ns,
-                )
+                _VERSIONS.update()
+                .where(_VERSIONS.c.name == known.name, _VERSIONS.c.version == known.version)
+                .values(files=json.dumps(files, sort_keys=True))
             )
-        return row
+        return replace(known, files=files)
+
+    def _insert(self, row: ModelVersion, utc_ns: int) -> bool:
+        """False when somebody else added this version first."""
+        values = {
+            "name": row.name,
+            "version": row.version,
+            "digest": row.digest,
+            "files": json.dumps(row.files, sort_keys=True),
+            "added_utc_ns": utc_ns,
+        }
+        try:
+            with self._engine.begin() as db:
+                db.execute(_VERSIONS.insert().values(**values))
+        except sa.exc.IntegrityError:
+            return False
+        return True
 
     def version(self, name: str, version: str) -> ModelVersion:
         """A version that must exist.
@@ -175,13 +202,8 @@ class Registry:
 
     def history(self, name: str, channel: str) -> list[ChannelMove]:
         """Every move of a channel, oldest first."""
-        query = (
-            sa.select(_HISTORY)
-            .where(_HISTORY.c.name == name, _HISTORY.c.channel == channel)
-            .order_by(_HISTORY.c.revision)
-        )
         with self._engine.connect() as db:
-            return [ChannelMove(**row._mapping) for row in db.execute(query)]
+            return [ChannelMove(**row._mapping) for row in db.execute(_moves(name, channel))]
 
     def channels(self) -> list[ChannelMove]:
         """Where every channel stands."""
@@ -205,8 +227,10 @@ class Registry:
         with self._engine.connect() as db:
             return int(db.scalar(sa.select(sa.func.sum(_CHANNELS.c.revision))) or 0)
 
-    def was_promoted(self, sha256: str) -> bool:
-        """Whether an object belongs to a version that a channel points or pointed at."""
+    def promoted_size(self, sha256: str) -> int | None:
+        """Size of an object of a version that a channel points or pointed at; None: of no such."""
+        if not _SHA256.fullmatch(sha256):
+            return None
         query = (
             sa.select(_VERSIONS.c.files)
             .join(
@@ -215,11 +239,13 @@ class Registry:
                     _HISTORY.c.name == _VERSIONS.c.name, _HISTORY.c.version == _VERSIONS.c.version
                 ),
             )
-            .distinct()
+            .where(_VERSIONS.c.files.contains(sha256))
+            .limit(1)
         )
         with self._engine.connect() as db:
-            documents = [json.loads(row.files) for row in db.execute(query)]
-        return any(sha256 == sha for files in documents for sha, _ in files.values())
+            files = db.scalar(query)
+        sizes = {} if files is None else dict(json.loads(files).values())
+        return sizes.get(sha256)
 
     def promote(
         self,
@@ -245,7 +271,7 @@ class Registry:
 
         Raises:
             ConflictError: The channel stands at another revision.
-            InputError: The version does not exist.
+            InputError: The version does not exist, or the newest history rows are gone.
         """
         self.version(name, version)
         before = self.channel(name, channel)
@@ -256,6 +282,8 @@ class Registry:
         values = {**asdict(move), "row_hash": _row_hash(move, previous_hash)}
         if expected != seen or not self._swap(values, expected):
             now = self.channel(name, channel)
+            if expected == seen == (now.revision if now else 0):
+                raise _altered(name, channel, expected + 1)  # the channel is ahead of its history
             raise ConflictError(
                 f"channel {name}/{channel} is at revision {now.revision if now else 0}, "
                 f"not {expected}",
@@ -265,7 +293,12 @@ class Registry:
 
     def _swap(self, values: dict[str, object], expected: int) -> bool:
         key = {"name": values["name"], "channel": values["channel"]}
-        row = {**key, "revision": expected + 1, "version": values["version"]}
+        row = {
+            **key,
+            "revision": expected + 1,
+            "version": values["version"],
+            "head_hash": values["row_hash"],
+        }
         try:
             with self._engine.begin() as db:
                 if expected == 0:
@@ -312,19 +345,44 @@ class Registry:
         )
 
     def verify_history(self, name: str, channel: str) -> None:
-        """Recompute the hash chain of a channel.
+        """Recompute the hash chain of a channel, and compare its end with where the channel stands.
 
         Raises:
             InputError: A row was edited, removed or inserted; the message names its revision.
         """
-        previous = ""
-        for at, move in enumerate(self.history(name, channel), start=1):
-            if move.revision != at or move.row_hash != _row_hash(move, previous):
-                raise InputError(
-                    f"history of {name}/{channel} was altered at revision {at}",
-                    remedy="Restore the database from a backup",
-                )
-            previous = move.row_hash
+        with self._engine.connect() as db:
+            at_head = sa.select(_CHANNELS).where(
+                _CHANNELS.c.name == name, _CHANNELS.c.channel == channel
+            )
+            head = db.execute(at_head).one_or_none()
+            previous, at, version = "", 0, ""
+            for row in db.execute(_moves(name, channel)):
+                move = ChannelMove(**row._mapping)
+                at += 1
+                if move.revision != at or move.row_hash != _row_hash(move, previous):
+                    raise _altered(name, channel, at)
+                previous, version = move.row_hash, move.version
+        if head is None:
+            if at:
+                raise _altered(name, channel, at)
+            return
+        if (head.revision, head.version, head.head_hash) != (at, version, previous):
+            raise _altered(name, channel, min(at + 1, max(head.revision, 1)))
+
+
+def _moves(name: str, channel: str) -> sa.Select[tuple[Any, ...]]:
+    return (
+        sa.select(_HISTORY)
+        .where(_HISTORY.c.name == name, _HISTORY.c.channel == channel)
+        .order_by(_HISTORY.c.revision)
+    )
+
+
+def _altered(name: str, channel: str, revision: int) -> InputError:
+    return InputError(
+        f"history of {name}/{channel} was altered at revision {revision}",
+        remedy="Restore the database from a backup",
+    )
 
 
 def _as_version(row: sa.Row[tuple[object, ...]]) -> ModelVersion:

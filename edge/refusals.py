@@ -19,7 +19,7 @@ class Refusal(msgspec.Struct, frozen=True):
     """Why a bundle is not tried again.
 
     Attributes:
-        digest: Digest of its manifest.
+        digest: Digest of its manifest, or of all that was offered with it.
         reason: For people.
         policy: What it was judged by; empty when it proved bad in service, which no policy mends.
         lasting: Whether a restart keeps it; a damaged download is none of the bundle's fault.
@@ -69,10 +69,10 @@ class Refusals:
             del self._by_digest[next(iter(self._by_digest))]
         self._owed = True
 
-    def keep_only(self, digest: str) -> None:
-        """The channel points at `digest` now: what it points at later gets a new chance."""
-        if self._by_digest.keys() - {digest}:
-            self._by_digest = {d: row for d, row in self._by_digest.items() if d == digest}
+    def keep_only(self, *digests: str) -> None:
+        """The channel points at these now: what it points at later gets a new chance."""
+        if self._by_digest.keys() - set(digests):
+            self._by_digest = {d: row for d, row in self._by_digest.items() if d in digests}
             self._owed = True
 
     def save(self) -> None:

@@ -62,6 +62,16 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     digest: str
     files: dict[str, tuple[str, int]]
 
+    @property
+    def offer(self) -> str:
+        """Names what is offered: the digest does not cover the signature, which may come later."""
+        text = f"{self.digest} {sorted(self.files.items())}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def refused_by(self, refusals: Refusals) -> bool:
+        """Whether it, or any bundle of its digest, was refused."""
+        return self.digest in refusals or self.offer in refusals
+
 
 @dataclass(frozen=True, slots=True)
 class UpdateEvent:
@@ -207,7 +217,7 @@ class ModelUpdater:
         """
         self._settle()
         document = self._document()
-        if document.digest == self.running_digest or document.digest in self._refused:
+        if document.digest == self.running_digest or document.refused_by(self._refused):
             return False
         try:
             bundle = self._bundle(document)
@@ -263,7 +273,7 @@ class ModelUpdater:
         if document.name != self._name or document.channel != self._channel:
             raise LinkError(f"asked for {self.topic}, got {document.name}/{document.channel}")
         with self._lock:
-            self._refused.keep_only(document.digest)
+            self._refused.keep_only(document.digest, document.offer)
         return document
 
     def _bundle(self, document: _Document) -> Bundle:
@@ -361,7 +371,7 @@ class ModelUpdater:
     def _refuse(self, document: _Document, error: Exception) -> None:
         with self._lock:
             lasting = not isinstance(error, _DownloadError)
-            self._refused.add(document.digest, str(error), lasting=lasting)
+            self._refused.add(document.offer, str(error), lasting=lasting)
         shutil.rmtree(self._store.folder / "staging", ignore_errors=True)
         _log.error("model %s %s refused: %s", document.name, document.version, error)
         self._report(self._event("refused", document, str(error)))

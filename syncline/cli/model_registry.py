@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ from syncline.cli.dataset import now_utc_ns, open_store
 from syncline.errors import InputError
 
 if TYPE_CHECKING:
-    from syncline.cloud.registry import ChannelMove
+    from syncline.cloud.registry import ChannelMove, ModelVersion
 
 Json = Annotated[bool, Parameter(name="--json")]
 
@@ -52,6 +53,7 @@ def add(bundle: Path, *, data: Path, json_: Json = False) -> int:
     opened = Bundle.open(folder, trusted_keys=None)
     with open_store(data) as (catalog, objects):
         row = Registry(catalog.engine, objects).add(opened, folder, now_utc_ns())
+    _warn_unsigned(row)
     if json_:
         print(json.dumps(asdict(row)))
     else:
@@ -85,7 +87,8 @@ def promote(
     from syncline.cloud.registry import Registry
 
     with open_store(data) as (catalog, objects):
-        move = Registry(catalog.engine, objects).promote(
+        registry = Registry(catalog.engine, objects)
+        move = registry.promote(
             name,
             version,
             channel,
@@ -94,6 +97,7 @@ def promote(
             utc_ns=now_utc_ns(),
             expected_revision=expect,
         )
+        _warn_unsigned(registry.version(name, version))
     _print(move, as_json=json_)
     return 0
 
@@ -144,6 +148,17 @@ def channel(name: str, *, channel: str = "production", data: Path, json_: Json =
     for move in history:
         _print(move, as_json=False)
     return 0
+
+
+def _warn_unsigned(row: ModelVersion) -> None:
+    from syncline.edge.model.signature import SIGNATURE_NAME
+
+    if SIGNATURE_NAME not in row.files:
+        print(
+            f"warning: {row.name} {row.version} is not signed: "
+            "devices refuse it until signed: syncline model sign, then add and promote it again",
+            file=sys.stderr,
+        )
 
 
 def _print(move: ChannelMove, *, as_json: bool) -> None:
