@@ -60,7 +60,16 @@ def test_every_command_is_in_the_readme_or_the_docs() -> None:
         assert words in text, f"`{words}` stands in no document"
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda p: p.name)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_no_placeholder_is_left(page: Path) -> None:
+    found = re.findall(r"\b[A-Z]+_(?:TIMES|ROWS?|VERDICT)\b|\bTODO\b|\bTBD\b", page.read_text())
+    assert not found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_between_documents_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
