@@ -1,4 +1,4 @@
-"""Full disks, restarts, damage, and a collector that lies: the updater keeps a model and says why."""
+"""Full disks, restarts, damage, a collector that lies: the updater keeps a model and says why."""
 
 from __future__ import annotations
 
