@@ -25,6 +25,7 @@ from syncline.timebase import NS_PER_S, OsClock, RawClock
 
 _LOG = logging.getLogger(__name__)
 RECEIVE_BATCH = 64
+REFUSED_HOLD_NS = 2 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +212,10 @@ class Uplink:
         connected = self._monitor is not None and self._monitor.read()
         if self._monitor is not None and self._monitor.problem:
             self._sender.stats.problem = self._monitor.problem
+            if not connected:
+                # libzmq gives a refused connection up for good; the key may be enrolled any time.
+                self._disconnect(poller)
+                self._hold_until_ns = now_ns + REFUSED_HOLD_NS
         while self._asks and connected:
             self._sender.command(self._asks.popleft())
         try:
