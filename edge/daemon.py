@@ -238,6 +238,8 @@ class EdgeDaemon:
         if self._config.model.shadow:
             self._shadow.add_to(message)
         problems = [f"camera {c.name}: {c.trouble}" for c in self._captures if c.trouble]
+        if self._models is not None and self._models.problem:
+            problems.append(f"model: {self._models.problem}")
         if problems:
             message.state = "degraded"
             message.detail = "; ".join(filter(None, [message.detail, *problems]))
