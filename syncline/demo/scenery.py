@@ -18,6 +18,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import IO, Any
 
+import cv2
+
 from syncline.errors import SynclineError
 from syncline.sensors.synthetic.drive import DriveEvent, SyntheticDrive
 
@@ -117,6 +119,8 @@ def main() -> None:
     """The child: reads a `DriveSpec`, writes its events."""
     # Ctrl-C reaches the whole group; the parent says what there is to say.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # The other core is taken by the parent; the pixels are the same with one thread.
+    cv2.setNumThreads(1)
     spec: DriveSpec = pickle.load(sys.stdin.buffer)  # noqa: S301
     out = sys.stdout.buffer
     end = _End()
