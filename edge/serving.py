@@ -15,8 +15,14 @@ from syncline.edge.health import Health, rss_bytes, temperature_c
 from syncline.edge.job import Drop, Result
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.slot import ModelSlot, SlotState
-from syncline.edge.swap import SwapEvent, SwapPolicy, load_successor, yield_to_serving
-from syncline.errors import ModelError, UsageError
+from syncline.edge.swap import (
+    SwapEvent,
+    SwapPolicy,
+    load_successor,
+    open_candidate,
+    yield_to_serving,
+)
+from syncline.errors import IntegrityError, ModelError, UsageError
 from syncline.timebase import RawClock
 
 _log = logging.getLogger(__name__)
@@ -132,12 +138,18 @@ class Serving:
         with self._swapping:
             if state.previous is None:
                 raise UsageError(f"slot {state.spec.name!r} has served no other model")
+            # It served here before: a configured, unsigned bundle may come back, but only unchanged.
             policy = SwapPolicy(
-                trusted_keys=self._policy.trusted_keys,
+                trusted_keys=None,
                 min_security_version=self._policy.min_security_version,
                 allow_other_labels=True,
                 allow_other_input=True,
             )
+            if open_candidate(state.previous, policy).digest != state.previous.digest:
+                raise IntegrityError(
+                    f"the bundle in {state.previous.folder} is not the one that served before",
+                    remedy="Fetch or configure a bundle anew",
+                )
             return self._replace(state, state.previous, policy, "rolled-back")
 
     def reload_in_background(self, slot: str) -> None:

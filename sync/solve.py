@@ -1,8 +1,8 @@
 """One Gaussian solve with expectation-propagation sweeps over the rows of a window.
 
 Unknowns z = [x_1, y_1, ..., x_K, y_K | c_1, b_1, ..., c_S, b_S]: offset and frequency at K knots,
-and for each line the shortest one-way delay c (half the shortest round trip) and the asymmetry b that
-nobody can see. An upper edge observes x + b + c + queue, a lower edge x + b - c - queue, a
+and for each line the shortest one-way delay c (half the shortest round trip) and the asymmetry b
+that nobody can see. An upper edge observes x + b + c + queue, a lower edge x + b - c - queue, a
 normal row x + b + noise. Edges are made normal by expectation propagation (Minka 2001): each row's
 site is re-matched against the moments of its cavity times the delay likelihood.
 """

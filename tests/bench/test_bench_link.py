@@ -42,7 +42,7 @@ def rate(n: int, work: Callable[[], None]) -> float:
 
 def run_once(benchmark: BenchmarkFixture, work: Callable[..., object], *args: object) -> None:
     """What pytest-benchmark itself reports; the ratios above it are the figures."""
-    benchmark.pedantic(work, args=args, rounds=1)  # type: ignore[no-untyped-call]
+    benchmark.pedantic(work, args=args, rounds=1)
 
 
 # -- link-17 -------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from syncline.edge.model.bundle import Bundle
 from syncline.edge.pipeline import Pipeline, PipelineOptions
 from syncline.edge.recorded_time import recorded_timer
 from syncline.edge.recordings import open_recording
-from syncline.edge.replay import Model, ReplayOptions, Timed, replay
+from syncline.edge.replay import Damage, Model, ReplayOptions, Timed, replay
 from syncline.edge.shipped import resolve_bundle
 from syncline.edge.sinks import DigestSink, Fanout, RecorderSink, SpoolSink
 from syncline.log.recorder import Recorder
@@ -187,6 +187,9 @@ def test_link_12_replay_keeps_its_rate(benchmark: Any, tmp_path: Path, rate: flo
     class Recording:
         boot_id = "bench"
         frame_count = 0
+
+        def damage(self) -> Damage:
+            return Damage()
 
         def segments(self) -> list[MappingSegment]:
             return []

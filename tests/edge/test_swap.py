@@ -136,6 +136,21 @@ def test_edge_18_wrong_golden_output_is_refused_and_rollback_is_quick(
     still_serves(runner, old, refused=1)
 
 
+def test_an_unsigned_bundle_that_served_before_may_come_back_but_only_unchanged(
+    tmp_path: Path, old: Bundle, new: Bundle
+) -> None:
+    private, public = generate_key()
+    sign(new.folder, private)
+    runner = serving(old, swap_policy=SwapPolicy(trusted_keys=(public,)))
+    runner.swap(new.folder)
+    assert runner.rollback().action == "rolled-back"
+    runner.swap(new.folder)
+    manifest = old.folder / "manifest.toml"
+    manifest.write_text(manifest.read_text() + "\n# touched\n")
+    with pytest.raises(IntegrityError, match="is not the one that served before"):
+        runner.rollback()
+
+
 @pytest.mark.parametrize("kind", ["task", "labels", "input", "graph shape", "graph classes"])
 def test_edge_19_other_input_or_classes_are_refused_by_name(
     tmp_path: Path, old: Bundle, kind: str

@@ -29,7 +29,8 @@ def drive(seed: int, hole: tuple[int, int]) -> tuple[list[Measurement], list[Map
     """An NTP drive of 1200 s with a hole, and the segments published live each 30 s."""
     rng = np.random.default_rng(seed)
     live = TimeEstimator("boot")
-    measurements, segments = [], []
+    measurements: list[Measurement] = []
+    segments: list[MappingSegment] = []
     for second in range(0, 1200, 8):
         if hole[0] <= second < hole[1]:
             continue
