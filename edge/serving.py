@@ -138,7 +138,7 @@ class Serving:
         with self._swapping:
             if state.previous is None:
                 raise UsageError(f"slot {state.spec.name!r} has served no other model")
-            # It served here before: a configured, unsigned bundle may come back, but only unchanged.
+            # It served here before: an unsigned bundle may come back too, but only unchanged.
             policy = SwapPolicy(
                 trusted_keys=None,
                 min_security_version=self._policy.min_security_version,
