@@ -30,6 +30,14 @@ SETTLED_BLOCKS = 4
 HOLDOVER_S = 3.0
 
 
+MAX_MOVED_NS = float(2**61)
+"""An offset that stamps without sense drive beyond this stays there: int64 must hold its sums."""
+
+
+def _representable(moved_ns: float) -> int:
+    return round(min(max(moved_ns, -MAX_MOVED_NS), MAX_MOVED_NS))
+
+
 @dataclass(frozen=True, slots=True)
 class ClockState:
     """What a mapper says about the frame it was just given.
@@ -96,7 +104,8 @@ class BatchOut:
             ).T
             t_s = (device_ns[index] - x0_ns) * 1e-9
             dt = t_s - at_s
-            out.offset_ns[index] = z0_ns + np.rint(offset + skew * dt).astype(np.int64)
+            moved = np.clip(offset + skew * dt, -MAX_MOVED_NS, MAX_MOVED_NS)
+            out.offset_ns[index] = z0_ns + np.rint(moved).astype(np.int64)
             grown = p00 + dt * (2.0 * p01 + dt * (p11 + walk * np.abs(dt) / 3.0))
             out.sigma_ns[index] = np.sqrt(np.maximum(grown, 0.0))
             out.bias_low_ns[index] = low.astype(np.int64)
@@ -259,7 +268,7 @@ class BlockMinKalman:
 
     def offset_at(self, device_ns: Ns) -> Ns:
         """Host minus device time at `device_ns` by the present mapping."""
-        return self._z0 + round(self._est.at((device_ns - self._x0) * 1e-9))
+        return self._z0 + _representable(self._est.at((device_ns - self._x0) * 1e-9))
 
     def take_suspect(self) -> Ns | None:
         """Device time since which frames are to be stamped anew, once; None when nothing is."""
@@ -356,7 +365,7 @@ class BlockMinKalman:
 
     def _state(self, t_s: float, quality: Quality) -> ClockState:
         est = self._est
-        offset_ns = self._z0 + round(est.at(t_s))
+        offset_ns = self._z0 + _representable(est.at(t_s))
         sigma_ns = COLD_SIGMA_NS if self._cold else math.sqrt(est.variance_at(t_s))
         flags = self._flags(t_s - est.t_s)
         if quality is not Quality.OK:

@@ -326,7 +326,11 @@ class Selection:
             return
         if self.young():
             need = max(2, min(self.accepted, self.settings.young_count))
-            if len(items) >= need and agree(items, 2.0 * self.settings.rate_sigma, 0.0):
+            if (
+                self._outnumbered(since)
+                and len(items) >= need
+                and agree(items, 2.0 * self.settings.rate_sigma, 0.0)
+            ):
                 self.restart(items, f"{len(items)} replies against {self.accepted}")
             return
         if any(i.t <= self.last_accept for i in items) or not agree(items, 5e-5, 0.0):
@@ -338,6 +342,13 @@ class Selection:
             self.last_accept - self.born
         ):
             self.restart(items, "refused for longer than the own clock's record can outweigh")
+
+    def _outnumbered(self, since: list[list[Refused]]) -> bool:
+        """True unless more sources stand by the own clock than speak against it."""
+        against = sum(1 for group in since if group)
+        watches = zip(self.watches.values(), since, strict=True)
+        for_it = sum(1 for w, group in watches if not group and w.verdict == Verdict.SELECTED)
+        return against >= for_it
 
     def restart(self, items: list[Refused], reason: str) -> None:
         """Begin a new timescale from refused measurements; only ever a new segment."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from syncline.errors import SynclineError
@@ -23,7 +23,21 @@ NEAR = st.integers(-(10**9), 10**10)
 TIMES = st.lists(st.tuples(st.one_of(HUGE, NEAR), st.one_of(HUGE, NEAR)), max_size=60)
 
 
+LEAPS = [
+    (132769638, -274), (-179, 9_999_999_999), (350843851, 4_764_656_581_834_664),
+    (-520, -1_211_674_683_708_829_696), (2_819_990_534, -370177),
+    (-214_279_455_454_649_728, 16), (350843851, 4_764_656_581_834_664),
+    (-214_279_455_454_649_728, 4958945), (67630, -24069465), (0, 0),
+]  # fmt: skip
+TOO_FAR = [
+    (0, 1128092), (-131642066, -1_211_674_683_708_828_999), (184, -291), (350843851, 0),
+    (-300_340_964_821_404, 98_275_392_513_080), (3323, 88000014),
+]  # fmt: skip
+
+
 @given(TIMES)
+@example(LEAPS)
+@example(TOO_FAR)
 @settings(max_examples=150)
 def test_mappers_take_any_times(rows: list[tuple[int, int]]) -> None:
     """sensors-44: even then a batch and a stream agree."""
