@@ -31,7 +31,7 @@ from syncline.edge.model_service import (
 from syncline.edge.outgoing import Outgoing
 from syncline.edge.pipeline import Pipeline, PipelineOptions
 from syncline.edge.prometheus import MetricsServer
-from syncline.edge.records import Output, model_event_message, update_event_message
+from syncline.edge.records import Output, model_event_message
 from syncline.edge.runner import Runner
 from syncline.edge.serving import Callbacks
 from syncline.edge.shadow_service import ShadowService
@@ -128,12 +128,12 @@ class EdgeDaemon:
         self._emit(self._pipeline.dropped(drop))
 
     def _on_swap(self, event: SwapEvent) -> None:
-        message = model_event_message(event, self._clock.boot_id)
+        message = model_event_message(event, self._clock.boot_id, event.raw_ns)
         self._emit([Output(topics.MODEL_EVENTS.name, message, event.raw_ns)])
 
     def _on_update(self, event: UpdateEvent) -> None:
         raw_ns = self._clock.raw_ns()
-        message = update_event_message(event, self._clock.boot_id, raw_ns)
+        message = model_event_message(event, self._clock.boot_id, raw_ns)
         self._emit([Output(topics.MODEL_EVENTS.name, message, raw_ns)])
 
     def _on_notice(self, topic: str) -> None:

@@ -212,21 +212,8 @@ def drop_message(drop: Drop) -> pb.Drop:
     )
 
 
-def model_event_message(event: SwapEvent, boot_id: str) -> pb.ModelEvent:
-    """Something happened to the runner's model."""
-    return pb.ModelEvent(
-        boot_id=boot_id,
-        raw_ns=event.raw_ns,
-        action=event.action,
-        name=event.name,
-        version=event.version,
-        sha256=event.digest,
-        reason=event.reason,
-    )
-
-
-def update_event_message(event: UpdateEvent, boot_id: str, raw_ns: int) -> pb.ModelEvent:
-    """Something happened on the way of a model update."""
+def model_event_message(event: SwapEvent | UpdateEvent, boot_id: str, raw_ns: int) -> pb.ModelEvent:
+    """Something happened to the runner's model, or on the way of an update."""
     return pb.ModelEvent(
         boot_id=boot_id,
         raw_ns=raw_ns,

@@ -4,36 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from syncline.errors import MessageError
+from syncline.errors import LogError, MessageError
+from syncline.log.mapping import mapping_from_message, mapping_to_message
 from syncline.messages import syncline_pb2 as pb
 from syncline.sync.measurement import Flag, Measurement, SourceKind
 from syncline.sync.notices import Notice
 from syncline.sync.status import SourceRow
-from syncline.timebase import MappingSegment, TimeState
+from syncline.timebase import MappingSegment
 
 MAX_SOURCES = 64
 
 
 def segment_message(segment: MappingSegment, policy: str) -> Any:
     """`syncline.MappingSegment`, for topic /time/mapping."""
-    s = segment
-    return pb.MappingSegment(
-        id=s.id,
-        revision=s.revision,
-        boot_id=s.boot_id,
-        raw0_ns=s.raw0_ns,
-        utc0_ns=s.utc0_ns,
-        rate=s.rate,
-        var_offset_ns2=s.cov[0],
-        cov_offset_rate=s.cov[1],
-        var_rate=s.cov[2],
-        wander_ns2_per_s=s.wander_ns2_per_s,
-        hard_bound_ns=s.hard_bound_ns,
-        drift_limit_ppb=s.drift_limit_ppb,
-        state=f"TIME_STATE_{s.state.name}",
-        sources=s.sources,
-        policy=policy,
-    )
+    message = mapping_to_message(segment)
+    message.policy = policy
+    return message
 
 
 def segment_of(message: Any) -> MappingSegment:
@@ -45,23 +31,9 @@ def segment_of(message: Any) -> MappingSegment:
     if len(message.sources) > MAX_SOURCES:
         raise MessageError(f"mapping segment names {len(message.sources)} sources, limit 64")
     try:
-        state = TimeState(message.state)
-    except ValueError as error:
+        return mapping_from_message(message)
+    except LogError as error:
         raise MessageError(f"mapping segment {message.id}: state {message.state}") from error
-    return MappingSegment(
-        message.id,
-        message.revision,
-        message.boot_id,
-        message.raw0_ns,
-        message.utc0_ns,
-        message.rate,
-        (message.var_offset_ns2, message.cov_offset_rate, message.var_rate),
-        message.wander_ns2_per_s,
-        message.hard_bound_ns,
-        message.drift_limit_ppb,
-        state,
-        tuple(message.sources),
-    )
 
 
 def notice_message(notice: Notice, boot_id: str) -> Any:

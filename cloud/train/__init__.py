@@ -1,1 +1,1 @@
-"""TODO."""
+"""Training: reference networks, the shipped detector, research recipes. Alone in needing torch."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Model bundles: manifest, digests, signature and golden proof."""

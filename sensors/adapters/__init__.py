@@ -1,1 +1,1 @@
-"""TODO."""
+"""Adapters: cameras, files, recordings, IMU and CAN as streams of stamped samples."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The time simulator: oscillators, paths, servers, receivers, and those that lie."""
