@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from syncline.errors import ClockError, SensorDataError
 from syncline.sensors.checks import (
@@ -33,36 +33,13 @@ from syncline.sensors.frame import (
     RawFrame,
     Stamp,
 )
+from syncline.sensors.kept import Counters, Kept, late_by
 from syncline.sensors.mode import SensorMode, TriggerPath
 from syncline.timebase import Clock
 
 KEPT_FRAMES = 128
 """Frames that `revise` can still improve (bounded memory)."""
 STALE_PERIODS = 3
-
-
-@dataclass(slots=True)
-class Counters:
-    """What a timer has seen so far."""
-
-    frames: int = 0
-    dropped: int = 0
-    duplicates: int = 0
-    stale: int = 0
-    revised: int = 0
-
-
-@dataclass(slots=True)
-class _Kept:
-    """A stamped frame, with what is needed to stamp it anew."""
-
-    frame: RawFrame
-    time: FrameTime
-    device_ns: Ns
-    event_ns: Ns
-    host_ns: Ns
-    waits: bool = False
-    """The mapper has not had it: its exposure was not known."""
 
 
 class FrameTimer:
@@ -116,7 +93,7 @@ class FrameTimer:
         self._sequence: int | None = None
         self._device_ns: Ns | None = None
         self._arrival_ns: Ns | None = None
-        self._kept: deque[_Kept] = deque(maxlen=KEPT_FRAMES)
+        self._kept: deque[Kept] = deque(maxlen=KEPT_FRAMES)
         self._improved: dict[int, FrameTime] = {}
         self._late_metadata = False
 
@@ -231,15 +208,17 @@ class FrameTimer:
             passed_ns = device_ns - self._device_ns
         return max(round(passed_ns / self._period_ns), 1)
 
-    def _place(self, frame: RawFrame, exposures: tuple[Exposure, ...], quality: Quality) -> _Kept:
+    def _place(self, frame: RawFrame, exposures: tuple[Exposure, ...], quality: Quality) -> Kept:
         """Map the frame's event to the host clock and work out its time."""
         driver = frame.driver
         device_ns = self._device_ns or 0
-        on_host = driver is not None and driver.clock is self._mapper.clock
-        if driver is not None and on_host and driver.event is not FrameEvent.ARRIVAL:
-            time = self._from_driver(frame, driver, exposures, quality)
-            return _Kept(frame, time, device_ns, driver.t_ns, driver.t_ns)
-        host_ns = frame.arrival.t_ns - self._dma_ns - self._after_event(exposures)
+        arrival = frame.arrival
+        if driver is not None and driver.clock is self._mapper.clock:
+            if driver.event is not FrameEvent.ARRIVAL:
+                time = self._from_driver(frame, driver, exposures, quality)
+                return Kept(frame, time, device_ns, driver.t_ns, driver.t_ns, driver)
+            arrival = driver  # the same event, and the adapter says how late it may be
+        host_ns = arrival.t_ns - self._dma_ns - self._after_event(exposures)
         waits = self._late_metadata and not exposures
         odd = quality is not Quality.OK and Quality.WRAPPED in quality
         if self._mapper.started and (waits or odd):
@@ -249,8 +228,9 @@ class FrameTimer:
         event_ns = device_ns + state.offset_ns
         if state.quality is not Quality.OK:
             quality |= state.quality
-        time = self._build(frame, event_ns, exposures, state.sigma_ns, state.bias_ns, quality)
-        return _Kept(frame, time, device_ns, event_ns, host_ns, waits)
+        sigma_ns, bias_ns = late_by(state, arrival)
+        time = self._build(frame, event_ns, exposures, sigma_ns, bias_ns, quality)
+        return Kept(frame, time, device_ns, event_ns, host_ns, arrival, waits)
 
     def _expect_late(self) -> None:
         """Metadata comes after its frames: the mapper of a triggered camera waits for it."""
@@ -360,13 +340,12 @@ class FrameTimer:
                     revision=kept.time.revision + 1,
                 )
 
-    def _improve(self, kept: _Kept, exposures: tuple[Exposure, ...]) -> None:
+    def _improve(self, kept: Kept, exposures: tuple[Exposure, ...]) -> None:
         """Stamp a frame anew whose exposure has become known."""
         old = kept.time
-        driver = kept.frame.driver
         quality = old.quality & ~Quality.NO_EXPOSURE
-        if driver is not None and kept.event_ns == kept.host_ns == driver.t_ns:
-            time = self._from_driver(kept.frame, driver, exposures, quality)
+        if kept.stamp.event is not FrameEvent.ARRIVAL:
+            time = self._from_driver(kept.frame, kept.stamp, exposures, quality)
         else:
             state = self._late_state(kept, exposures)
             time = self._build(
@@ -376,17 +355,16 @@ class FrameTimer:
         kept.time = replace(time, index=old.index, revision=old.revision + 1)
         self._improved[old.index] = kept.time
 
-    def _late_state(self, kept: _Kept, exposures: tuple[Exposure, ...]) -> ClockState:
+    def _late_state(self, kept: Kept, exposures: tuple[Exposure, ...]) -> ClockState:
         """The clock's part of a frame whose exposure has become known."""
         if not kept.waits:
             old = kept.time
             return ClockState(0, self._clock_sigma(old), old.bias_ns, Quality.OK)
         kept.waits = False
-        arrival_ns = kept.frame.arrival.t_ns
-        kept.host_ns = arrival_ns - self._dma_ns - self._after_event(exposures)
+        kept.host_ns = kept.stamp.t_ns - self._dma_ns - self._after_event(exposures)
         state = self._mapper.update(kept.device_ns, kept.host_ns)
         kept.event_ns = kept.device_ns + state.offset_ns
-        return state
+        return ClockState(0, *late_by(state, kept.stamp), state.quality)
 
     def _clock_sigma(self, old: FrameTime) -> float:
         """What remains of a frame's sigma without that of its missing exposure."""

@@ -231,3 +231,40 @@ def test_arrival_alone_is_still_a_time() -> None:
     ]
     assert [t.index for t in times] == list(range(100))
     assert all(Quality.INFERRED_INDEX in t.quality for t in times[1:])
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["exposure-known", "exposure-late"])
+@pytest.mark.parametrize("anchor", [Anchor.TRIGGER, Anchor.READOUT])
+@pytest.mark.parametrize("by_driver", [True, False], ids=["driver", "arrival"])
+def test_an_arrival_keeps_what_it_may_be_late_by(
+    anchor: Anchor, late: bool, by_driver: bool
+) -> None:
+    """The truth lies inside the bias interval of an arrival that stands in for a lost stamp.
+
+    Every frame is at least 30 ms late, which no one-way mapping can see: only the adapter's own
+    bias (-100 ms, 0) holds it.
+    """
+    trace = short(seconds=40.0, anchor=anchor)
+    rng = np.random.default_rng(11)
+    # Arrivals in order, 30 to 95 ms after the end of readout.
+    eof_ns = trace.truth_mid_ns + trace.exposure_ns // 2 + trace.spec.readout_ns
+    at_ns = np.maximum.accumulate(eof_ns + rng.integers(30_000_000, 95_000_000, len(eof_ns)))
+    timer = FrameTimer(rolling_mode(), anchor, period_ns=PERIOD_NS, exposure_range_ns=RANGE_NS)
+    final: dict[int, FrameTime] = {}
+    rows = zip(trace.sequence, trace.device_ns, trace.exposure_ns, at_ns, strict=True)
+    for n, x, e, a in rows:
+        stamp = Stamp(int(a), Clock.MONOTONIC_RAW, FrameEvent.ARRIVAL, 0.0, (-100_000_000, 0))
+        told = (Exposure(int(e)),)
+        frame = arrived(int(a), int(n), int(x), exposures=() if late else told)
+        frame = replace(frame, driver=stamp) if by_driver else replace(frame, arrival=stamp)
+        time = timer.stamp(frame)
+        final[time.index] = time
+        if late:
+            timer.bind(int(n), told)
+        final |= {better.index: better for better in timer.revise()}
+    error = trace.truth_mid_ns - np.array([t.mid_ns for t in final.values()])
+    low, high = np.array([t.bias_ns for t in final.values()]).T
+    room_ns = 2.0 * np.array([t.sigma_ns for t in final.values()])
+    assert np.mean((low - room_ns <= error) & (error <= high + room_ns)) > 0.99
+    assert error.max() < -20_000_000, "the delay is there, and the mapping does not see it"
+    assert (high - low).max() < 140_000_000
