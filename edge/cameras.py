@@ -5,18 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from syncline.edge.config import CameraSection
+from syncline.edge.declared_timer import DeclaredTimer
 from syncline.edge.live_media import LiveMedia
-from syncline.edge.recorded_time import recorded_timer
 from syncline.sensors.adapter import SensorAdapter
 from syncline.sensors.adapters.image_folder import ImageFolder
 from syncline.sensors.adapters.v4l2 import V4l2Camera
 from syncline.sensors.adapters.v4l2_layer import Wanted
 from syncline.sensors.adapters.video import VideoFile
 from syncline.sensors.frame import FrameTime, RawFrame
-from syncline.sensors.timer import FrameTimer
 from syncline.timebase import NS_PER_S, RawClock
 
 
@@ -25,30 +22,6 @@ class Timer(Protocol):
 
     def stamp(self, frame: RawFrame) -> FrameTime:
         """Time one frame."""
-
-
-class DeclaredTimer:
-    """A timer that waits for the first frame to know the picture's size.
-
-    Args:
-        section: The declared camera.
-        period_ns: Frame period where known.
-    """
-
-    def __init__(self, section: CameraSection, period_ns: float) -> None:
-        self._section = section
-        self._period_ns = period_ns
-        self._timer: FrameTimer | None = None
-
-    def stamp(self, frame: RawFrame) -> FrameTime:
-        """Time one frame."""
-        if self._timer is None:
-            assert isinstance(frame.payload, np.ndarray)
-            height, width = frame.payload.shape[:2]
-            mode = self._section.mode(width, height, self._period_ns)
-            anchor, exposure_us = self._section.anchor_kind, self._section.exposure_us
-            self._timer = recorded_timer(mode, anchor, exposure_us)
-        return self._timer.stamp(frame)
 
 
 def make_camera(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter, Timer]:
@@ -95,4 +68,4 @@ def _images(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter, Tim
 def _v4l2(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter, Timer]:
     wanted = Wanted(section.path, section.width, section.height, section.fps)
     camera = V4l2Camera(wanted, section.name, clock=clock)
-    return camera, DeclaredTimer(section, NS_PER_S / section.fps)
+    return camera, DeclaredTimer(section, NS_PER_S / section.fps, lambda: camera.mode)

@@ -42,10 +42,11 @@ class Capture:
     ) -> None:
         self.name = name
         self.problem = ""
+        self.refusal = ""
         self.rejected = 0
         self._make = make
         self._made: tuple[SensorAdapter, Timer] | None = None
-        self._is_open = False
+        self._is_open = self._was_open = False
         self._captured = captured
         self._submit = submit
         self._stop = threading.Event()
@@ -65,7 +66,7 @@ class Capture:
         except SynclineError as error:
             self._tell(error)
             raise
-        self._is_open = True
+        self._is_open = self._was_open = True
         if self._stop.is_set():  # `close` came while it opened
             adapter.close()
 
@@ -79,19 +80,30 @@ class Capture:
         return self._thread.is_alive()
 
     @property
+    def was_open(self) -> bool:
+        """Whether it could be opened at least once."""
+        return self._was_open
+
+    @property
     def trouble(self) -> str:
         """Why no frames come, in words; empty while they do."""
-        if self.problem:
-            return self.problem
         health = self.health()
-        if health.state not in (HealthState.GONE, HealthState.STALE):
-            return ""
-        return ": ".join(filter(None, [health.state.value, health.detail]))
+        if self.problem:
+            state = HealthState.GONE if self._was_open else HealthState.ABSENT
+            return f"{state.value}: {self.problem}"
+        if health.state in (HealthState.GONE, HealthState.STALE):
+            return ": ".join(filter(None, [health.state.value, health.detail]))
+        return f"frames are refused: {self.refusal}" if self.refusal else ""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was a recording and is over."""
+        return self._was_open and not self.is_running and not self.problem
 
     def health(self) -> Health:
         """State and counters of the adapter."""
-        if self._made is None:
-            return Health(HealthState.GONE, detail=self.problem)
+        if self._made is None or not self._was_open:
+            return Health(HealthState.ABSENT, detail=self.problem)
         return self._made[0].health()
 
     def _run(self) -> None:
@@ -134,8 +146,10 @@ class Capture:
             timing = timer.stamp(raw)
         except SensorDataError as error:
             self.rejected += 1
+            self.refusal = str(error)
             _log.warning("camera %s: frame refused: %s", self.name, error)
             return
+        self.refusal = ""
         assert isinstance(raw.payload, np.ndarray)
         self._captured(raw, timing)
         self._submit(Frame(raw.camera, timing.index, raw.payload, timing, raw.arrival.t_ns))

@@ -73,8 +73,18 @@ class CameraSection(Section, frozen=True, kw_only=True):
             readout_ns=self.readout_us * 1e3 or float(height_px),
             period_ns=period_ns if self.readout_us else 0.0,
             shutter=Shutter(self.shutter),
-            direction=ScanDirection(self.direction),
+            direction=self.scan_direction,
         )
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is a device that may come back at any time, not a recording."""
+        return self.kind not in ("video", "images")
+
+    @property
+    def scan_direction(self) -> ScanDirection:
+        """The declared direction as its enum."""
+        return ScanDirection(self.direction)
 
     @property
     def anchor_kind(self) -> Anchor:

@@ -225,11 +225,18 @@ class EdgeDaemon:
             self._outgoing.upload_closed_segments()
             if self._models is not None:
                 self._models.check()
-            if not any(capture.is_running for capture in self._captures):
+            if self._is_over():
                 _log.info("every camera has ended")
                 return
             next_ns += round(interval_s * NS_PER_S)
             stop.wait(max(next_ns - self._clock.raw_ns(), 0) / NS_PER_S)
+
+    def _is_over(self) -> bool:
+        """No frame can come any more: a device is waited for, a recording that is absent is not."""
+        return not any(
+            capture.is_running and (capture.was_open or section.is_live)
+            for capture, section in zip(self._captures, self._config.camera, strict=True)
+        )
 
     def _report(self, health: Health) -> None:
         message = health.to_message()
@@ -242,7 +249,8 @@ class EdgeDaemon:
             problems.append(f"model: {self._models.problem}")
         if problems:
             message.state = "degraded"
-            message.detail = "; ".join(filter(None, [message.detail, *problems]))
+            ended = [f"camera {c.name}: ended" for c in self._captures if c.has_ended]
+            message.detail = "; ".join(filter(None, [message.detail, *problems, *ended]))
         for capture in self._captures:
             state = capture.health()
             message.counters[f"camera.{capture.name}.frames"] = state.frames

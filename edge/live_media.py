@@ -44,7 +44,7 @@ class LiveMedia:
         self._last_ns: int | None = None
         self._inner: SensorAdapter | None = None
         self._inner_lock = threading.Lock()
-        self._running = False
+        self._running = self._ended = False
 
     def open(self) -> None:
         """Check that the recording opens; see the adapter for what it raises."""
@@ -82,6 +82,7 @@ class LiveMedia:
                 end(frames)
             self._close_inner()
             if not self._loop:
+                self._ended = True
                 return
 
     def _paced(
@@ -120,6 +121,7 @@ class LiveMedia:
     def health(self) -> Health:
         """State and counters."""
         state = HealthState.CLOSED if self._closed.is_set() else HealthState.OK
+        state = HealthState.ENDED if self._ended else state
         return Health(state, frames=self._frames, last_ns=self._last_ns)
 
     def close(self) -> None:

@@ -15,6 +15,8 @@ class HealthState(enum.Enum):
     """Whether a source delivers."""
 
     CLOSED = "closed"
+    ABSENT = "absent"
+    """It was never there since the start; whoever runs it looks for it again and again."""
     OK = "ok"
     STALE = "stale"
     """Open, but silent for longer than three periods."""

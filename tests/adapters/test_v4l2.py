@@ -329,8 +329,9 @@ def test_absent_devices_and_libraries_are_typed(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_edge_takes_a_v4l2_camera_and_times_its_frames() -> None:
-    from syncline.edge.cameras import DeclaredTimer, make_camera
+    from syncline.edge.cameras import make_camera
     from syncline.edge.config import CameraSection
+    from syncline.edge.declared_timer import DeclaredTimer
 
     section = CameraSection(name="front", kind="v4l2", path="/dev/video99", anchor="readout")
     camera, timer = make_camera(section, ManualClock())

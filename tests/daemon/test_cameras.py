@@ -15,6 +15,7 @@ import pytest
 
 from syncline.edge import capture as capture_module
 from syncline.edge.capture import Capture
+from syncline.edge.config import CameraSection
 from syncline.edge.daemon import EdgeDaemon
 from syncline.edge.live_media import LiveMedia
 from syncline.errors import MediaError, SensorDataError, UsageError
@@ -153,12 +154,14 @@ def test_an_absent_camera_is_opened_when_it_comes(caplog: pytest.LogCaptureFixtu
     capture = a_capture(make)
     with pytest.raises(MediaError):
         capture.open()
-    assert capture.health().state is HealthState.GONE
+    assert capture.health().state is HealthState.ABSENT
+    assert capture.trouble == "absent: gone.mp4 is absent"
     capture.start()
     until(lambda: "cannot be read" in capture.trouble)
     inner.broken = False
     until(lambda: capture.rejected > 2)
-    assert capture.trouble == ""
+    assert capture.trouble == "frames are refused: not timed"
+    assert capture.was_open
     assert len(made) == 3, "a camera that was made once keeps its timer, so its indices go on"
     capture.close()
     assert not capture.is_running
@@ -184,6 +187,8 @@ def test_a_camera_that_fails_in_the_middle_goes_on() -> None:
     capture.start()
     until(lambda: not capture.is_running)
     assert capture.rejected == 4
+    assert capture.has_ended
+    assert capture.health().state is HealthState.ENDED
     capture.close()
 
 
@@ -227,3 +232,31 @@ def test_a_camera_that_is_configured_wrongly_is_an_error_even_beside_others() ->
     with pytest.raises(UsageError):
         started(good, a_capture(wrong))
     assert not good.is_running
+
+
+def is_over(*parts: tuple[str, Capture]) -> bool:
+    sections = [CameraSection(name="c", kind=kind, path="x") for kind, _ in parts]  # type: ignore[arg-type]
+    daemon: Any = SimpleNamespace(
+        _captures=[capture for _, capture in parts], _config=SimpleNamespace(camera=sections)
+    )
+    return EdgeDaemon._is_over(daemon)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("kind", "waited_for"), [("v4l2", True), ("video", False)])
+def test_an_absent_device_is_waited_for_and_an_absent_recording_is_not(
+    kind: str, waited_for: bool
+) -> None:
+    """A recording plays to its end beside an absent camera, which is told and stalls nothing."""
+    clip = a_capture(lambda: (live(FakeRecording(5), loop=False), Refuses()), "clip")
+    absent = a_capture(lambda: (live(BrokenRecording()), Refuses()), "absent")
+    with ExitStack() as stack:
+        daemon: Any = SimpleNamespace(_captures=[absent, clip])
+        EdgeDaemon._start_cameras(daemon, stack)
+        until(lambda: clip.has_ended)
+        assert clip.rejected == 5
+        assert absent.is_running
+        assert absent.health().state is HealthState.ABSENT
+        assert absent.trouble.startswith("absent: gone.mp4")
+        assert is_over(("video", clip), (kind, absent)) is not waited_for
+    assert is_over(("video", clip), (kind, absent))
