@@ -10,7 +10,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from syncline.sync.sim.run import RunResult
 
-_LIBRARY = Path("scenarios")
+_LIBRARY = Path(__file__).resolve().parents[2] / "scenarios"
 
 
 def simulate(
@@ -27,7 +27,7 @@ def simulate(
         scenario: A TOML file, or the name of one in scenarios/.
         seed: Of every random draw.
         smooth: Re-time the drive afterwards and show that too.
-        plot: Write a picture of the error and both bounds (PNG, SVG or PDF).
+        plot: Write a picture of the error and both bounds (PNG, SVG, PDF or HTML).
         json_: Print one JSON object instead.
     """
     import msgspec
@@ -59,7 +59,7 @@ def find(scenario: str) -> Path:
             return file
     known = ", ".join(sorted(p.stem for p in _LIBRARY.glob("*.toml"))) or "none here"
     raise UsageError(
-        f"scenario {scenario!r}: no such file, nor {library}",
+        f"scenario {scenario!r}: no such file, nor in the library",
         remedy=f"Give a TOML file or one of: {known}",
     )
 
@@ -116,37 +116,20 @@ def draw(result: RunResult, file: Path) -> None:
     Raises:
         UsageError: matplotlib is not installed, or the file cannot be written.
     """
-    from syncline.errors import UsageError
+    from syncline.figure import new_figure, save_figure
 
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError(
-            "plot: matplotlib is not installed", remedy="pip install 'syncline[cloud]'"
-        ) from error
-    mpl.use("Agg")
-    figure = Figure(figsize=(10, 5), layout="constrained")
+    figure = new_figure(10, 5)
     axes = figure.add_subplot()
-    t, ms = result.t / 60.0, 1e3
-    axes.fill_between(t, -result.hard * ms, result.hard * ms, color="#e8eef7", label="hard bound")
-    axes.fill_between(
-        t,
-        -result.statistical * ms,
-        result.statistical * ms,
-        color="#b9cfe8",
-        label="statistical bound",
-    )
-    axes.plot(t, result.error * ms, color="#c0392b", lw=1.0, label="error")
+    t = result.t / 60.0
+    worst_s = float(abs(result.error[result.counted()]).max())
+    unit, scale = ("ms", 1e3) if worst_s > 1e-3 else ("us", 1e6)
+    hard, statistical = result.hard * scale, result.statistical * scale
+    axes.fill_between(t, -hard, hard, color="#e8eef7", label="hard bound")
+    axes.fill_between(t, -statistical, statistical, color="#b9cfe8", label="statistical bound")
+    axes.plot(t, result.error * scale, color="#c0392b", lw=1.0, label="error")
     if result.smoothed is not None:
-        axes.plot(t, result.smoothed * ms, color="#27714a", lw=1.0, label="re-timed")
-    top = float(abs(result.error[result.counted()]).max()) * ms
-    axes.set_yscale("symlog", linthresh=max(top / 10.0, 1e-6))
-    axes.set(xlabel="true time, min", ylabel="UTC error, ms", title=result.scenario.name)
+        axes.plot(t, result.smoothed * scale, color="#27714a", lw=1.0, label="re-timed")
+    axes.set_yscale("symlog", linthresh=max(worst_s * scale / 10.0, 1e-6))
+    axes.set(xlabel="true time, min", ylabel=f"UTC error, {unit}", title=result.scenario.name)
     axes.legend(loc="upper right")
-    try:
-        figure.savefig(file)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"plot {file}: {error}", remedy="Give a writable .png, .svg or .pdf"
-        ) from error
+    save_figure(figure, file, result.scenario.name)

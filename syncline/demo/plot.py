@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncline.demo.edge_side import DriveRun, FrameScore
-from syncline.errors import UsageError
+from syncline.figure import new_figure, save_figure
 
 Floats = NDArray[np.float64]
 
@@ -20,18 +20,8 @@ def plot_times(run: DriveRun, raw0_ns: int, path: Path) -> None:
     Raises:
         UsageError: matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-
-        mpl.use("Agg")
-        from matplotlib import pyplot as plt
-    except ImportError as missing:
-        raise UsageError(
-            "the plot needs matplotlib", remedy="Install: pip install 'syncline[cloud]'"
-        ) from missing
-    figure, (utc, frame, light) = plt.subplots(
-        3, 1, figsize=(11, 9), sharex=True, height_ratios=(3, 2, 1), layout="constrained"
-    )
+    figure = new_figure(11, 9)
+    utc, frame, light = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 1))
     known = [c for c in run.clock if c.error_ns is not None]
     t = np.array([(c.raw_ns - raw0_ns) / 1e9 for c in known])
     error = np.array([c.error_ns or 0 for c in known]) / 1e3
@@ -67,8 +57,7 @@ def plot_times(run: DriveRun, raw0_ns: int, path: Path) -> None:
     light.set_xlabel("drive time [s]")
     for axis in (utc, frame, light):
         axis.grid(alpha=0.25)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path, "time of the drive")
 
 
 def claimed_error_us(frames: Sequence[FrameScore]) -> tuple[Floats, Floats]:

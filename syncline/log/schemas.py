@@ -29,10 +29,14 @@ from syncline.messages import syncline_pb2
 from syncline.messages.syncline_pb2 import Detections
 from syncline.timebase import NS_PER_S
 
-_PALETTE: tuple[tuple[float, float, float], ...] = (
-    (0.90, 0.29, 0.24), (0.20, 0.60, 0.86), (0.18, 0.80, 0.44), (0.95, 0.77, 0.06),
-    (0.61, 0.35, 0.71), (0.90, 0.49, 0.13), (0.10, 0.74, 0.61), (0.93, 0.44, 0.69),
+_PALETTE = tuple(
+    Color(r=red, g=green, b=blue, a=1.0)
+    for red, green, blue in (
+        (0.90, 0.29, 0.24), (0.20, 0.60, 0.86), (0.18, 0.80, 0.44), (0.95, 0.77, 0.06),
+        (0.61, 0.35, 0.71), (0.90, 0.49, 0.13), (0.10, 0.74, 0.61), (0.93, 0.44, 0.69),
+    )
 )  # fmt: skip
+_LOOP = PointsAnnotationType.LineLoop
 
 
 class FoxgloveMessage(Protocol):
@@ -169,23 +173,19 @@ def annotations_message(
     for x0, y0, x1, y1, score, class_id in zip(
         *columns, detections.score, detections.class_id, strict=True
     ):
-        red, green, blue = _PALETTE[class_id % len(_PALETTE)]
-        color = Color(r=red, g=green, b=blue, a=1.0)
-        corners = ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
+        color = _PALETTE[class_id % len(_PALETTE)]
+        first = Point2(x=x0, y=y0)
+        corners = [first, Point2(x=x1, y=y0), Point2(x=x1, y=y1), Point2(x=x0, y=y1)]
         boxes.append(
             PointsAnnotation(
-                timestamp=stamp,
-                type=PointsAnnotationType.LineLoop,
-                points=[Point2(x=x, y=y) for x, y in corners],
-                outline_color=color,
-                thickness=2.0,
+                timestamp=stamp, type=_LOOP, points=corners, outline_color=color, thickness=2.0
             )
         )
         name = labels[class_id] if labels and class_id < len(labels) else str(class_id)
         texts.append(
             TextAnnotation(
                 timestamp=stamp,
-                position=Point2(x=x0, y=y0),
+                position=first,
                 text=f"{name} {score:.2f}",
                 font_size=12.0,
                 text_color=color,

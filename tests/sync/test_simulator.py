@@ -149,5 +149,19 @@ def test_command_prints_a_screen_json_and_a_picture(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["hard_coverage"] == 1.0
     with pytest.raises(UsageError, match="nowhere"):
         simulate("nowhere")
-    with pytest.raises(UsageError, match="plot"):
+    with pytest.raises(UsageError, match="picture"):
         simulate(str(file), plot=tmp_path / "no" / "p.png")
+    page = tmp_path / "p.html"
+    simulate(str(file), plot=page)
+    assert page.read_text().startswith("<!doctype html>")
+    assert page.read_text().count("</svg>") == 1
+    with pytest.raises(UsageError, match="html"):
+        simulate(str(file), plot=tmp_path / "p.odd")
+    capsys.readouterr()
+
+
+def test_library_is_found_from_anywhere(tmp_path, monkeypatch):
+    from syncline.cli.time_simulate import find
+
+    monkeypatch.chdir(tmp_path)
+    assert find("a_lan").name == "a_lan.toml"
