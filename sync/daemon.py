@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy.ma  # noqa: F401  # numpy.unique loads it at its first call, which is within a step
+
 from syncline.errors import ClockError, DeviceError, SynclineError
 from syncline.sync.conductor import Conductor
 from syncline.sync.discipline import Action, Discipline, Mode, SettableClock
@@ -35,6 +37,8 @@ STATUS_NS = NS_PER_S
 SOURCES_NS = NS_PER_S
 SAVE_NS = 600 * NS_PER_S
 SAVE_BOUND_NS = NS_PER_S
+FIX_APART_NS = 50_000_000
+"""Messages of one epoch that come closer together than this make one fix."""
 KEPT_EVENTS = 12
 FAULTS = (
     SynclineError,
@@ -60,6 +64,7 @@ class Outlets:
         measurement: Called with each measurement, before it is judged.
         notice: Called with each notice.
         source: Called with each source row, once a second.
+        sky: Called with the name of a receiver and what it newly says of sky and position.
         page: Shared-memory page.
         status: Status file.
         state_dir: Folder of the floor and the oscillator.
@@ -70,6 +75,7 @@ class Outlets:
     measurement: Callable[[Measurement], None] | None = None
     notice: Callable[[Notice], None] | None = None
     source: Callable[[SourceRow, int], None] | None = None
+    sky: Callable[[str, GnssSignals], None] | None = None
     page: PageWriter | None = None
     status: Path | None = None
     state_dir: Path | None = None
@@ -114,6 +120,7 @@ class TimeService:
         self._status_raw_ns = self._save_raw_ns = self._sources_raw_ns = clock.raw_ns()
         self._discipline_raw_ns = clock.raw_ns()
         self._poll_log2 = -1
+        self._sky_raw_ns: dict[str, int] = {}
 
     # -- one step --------------------------------------------------------------------------------
 
@@ -164,8 +171,13 @@ class TimeService:
             return self.conductor.restart(now.raw_ns, repr(error))
 
     def _signals(self) -> GnssSignals | None:
-        seen = [sky for source in self.sources if (sky := source.signals()) is not None]
-        return max(seen, key=lambda sky: sky.raw_ns, default=None)
+        seen = [(s.name, sky) for s in self.sources if (sky := s.signals()) is not None]
+        for name, sky in seen:
+            if sky.raw_ns - self._sky_raw_ns.get(name, -FIX_APART_NS) >= FIX_APART_NS:
+                self._sky_raw_ns[name] = sky.raw_ns
+                if self._outlets.sky is not None:
+                    self._outlets.sky(name, sky)
+        return max((sky for _, sky in seen), key=lambda sky: sky.raw_ns, default=None)
 
     def _has_receiver(self) -> bool:
         """A receiver that is there: one that is missing is no tunnel."""

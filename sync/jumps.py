@@ -1,9 +1,14 @@
 """Notices that the system clock was set, or that time was lost in suspend.
 
 A timerfd with TFD_TIMER_CANCEL_ON_SET wakes us within tens of microseconds of any clock_settime,
-but tells no size, and two quick steps may merge. A paired read (RAW, REALTIME, RAW) tells the
-size but only when it is made. Together they give typed events. ADJ_FREQUENCY and ADJ_TAI wake
-nobody; a slew shows as an `Adjust` of the system clock in the paired reads.
+but tells no size, and two quick steps may merge. Paired reads tell the size but only when they are
+made. Together they give typed events.
+
+The kernel makes REALTIME, MONOTONIC and BOOTTIME out of one counter and one rate: a slew moves all
+three alike, a suspend moves REALTIME and BOOTTIME alike, and only setting the clock (or a leap
+second) moves REALTIME against BOOTTIME. So that difference is the step, exactly, whatever slew is
+in progress and however fast it is (kernel/time/timekeeping.c, `tk_set_wall_to_mono` and
+`tk_update_sleep_time`).
 """
 
 from __future__ import annotations
@@ -17,18 +22,18 @@ from typing import Protocol
 
 from syncline.errors import DeviceError
 from syncline.sync.events import Step, UnknownStep
-from syncline.timebase import NS_PER_S, Clock, PairedRead, paired_read
+from syncline.timebase import Clock, PairedRead, paired_read
 
 TFD_CLOEXEC, TFD_NONBLOCK = 0o2000000, 0o4000
 _TFD_ABSTIME, _TFD_CANCEL_ON_SET = 1, 2
 _CLOCK_REALTIME = 0
 _FAR_FUTURE_S = 2**40
-SLEW_LIMIT = 0.0012
-"""Fastest honest movement of REALTIME against RAW: 500 ppm slew, 500 frequency, 200 crystal.
-chronyd may slew 83 000 ppm through the tick; that is then reported as a step of its size."""
-RESOLUTION_NS = 500
-SUSPEND_NS = 50_000_000
-"""BOOTTIME may run ahead of MONOTONIC by this much between two reads without a suspend."""
+RESOLUTION_NS = 100
+"""Two processors' counters may differ by this much; brackets do not show it."""
+SLEEP_ERROR_NS = 2_000_000_000
+"""The clock that measures a suspend counts in seconds on most machines, before and after."""
+SUSPEND_NS = 1_000_000
+"""Only a suspend moves BOOTTIME against MONOTONIC; a read that was preempted blurs them less."""
 
 
 class _Timespec(ctypes.Structure):
@@ -74,18 +79,13 @@ def read_clocks() -> ClockReads:
 class JumpDetector:
     """Paired reads in, typed jumps out; pure, the notice comes from outside.
 
-    The rate of REALTIME against RAW is followed slowly, so that the size of a step is not mixed
-    with the slew since the last read.
-
     Args:
         first: Reads to start from.
     """
 
     def __init__(self, first: ClockReads) -> None:
         self._last = first
-        self._rate = 0.0
         self.steps = 0
-        self.slewed_ns = 0
 
     @property
     def last_real(self) -> PairedRead:
@@ -101,45 +101,27 @@ class JumpDetector:
         """
         last, self._last = self._last, reads
         found: list[Jump] = []
-        slept_ns, slept_error_ns = _slept(last, reads)
-        if slept_ns > SUSPEND_NS:
-            found.append(Suspended(reads.real.raw_ns, slept_ns, slept_error_ns))
-        else:
-            slept_ns = 0
-        found.extend(self._step(last.real, reads.real, slept_ns, slept_error_ns, noticed))
+        slept_ns = _apart(reads.boot, reads.mono) - _apart(last.boot, last.mono)
+        slept = slept_ns > SUSPEND_NS
+        if slept:
+            found.append(Suspended(reads.real.raw_ns, slept_ns, SLEEP_ERROR_NS))
+        size_ns = _apart(reads.real, reads.boot) - _apart(last.real, last.boot)
+        brackets = (last.real, last.boot, reads.real, reads.boot)
+        blur_ns = sum(read.bracket_ns for read in brackets) // 2 + RESOLUTION_NS
+        if abs(size_ns) > blur_ns:
+            reason = "clock set" if noticed else "clock set without a notice"
+            self.steps += 1
+            raw_ns = reads.real.raw_ns
+            found.append(Step(raw_ns, Clock.REALTIME, size_ns, blur_ns, -1, reason))
+        elif noticed and not slept:  # waking up notifies as well
+            text = "clock set, net size below noise"
+            found.append(UnknownStep(reads.real.raw_ns, Clock.REALTIME, text))
         return found
 
-    def _step(
-        self, last: PairedRead, now: PairedRead, slept_ns: int, error_ns: int, noticed: bool
-    ) -> list[Jump]:
-        elapsed_ns = now.raw_ns - last.raw_ns
-        moved_ns = (now.other_ns - now.raw_ns) - (last.other_ns - last.raw_ns) - slept_ns
-        unexpected_ns = moved_ns - round(self._rate * elapsed_ns)
-        brackets_ns = (last.bracket_ns + now.bracket_ns) // 2
-        blur_ns = brackets_ns + RESOLUTION_NS + (error_ns if slept_ns else 0)
-        if noticed and not slept_ns:
-            if abs(unexpected_ns) <= blur_ns:
-                return [UnknownStep(now.raw_ns, Clock.REALTIME, "clock set, net size below noise")]
-            return [self._sized(now, unexpected_ns, brackets_ns, "clock set")]
-        limit_ns = blur_ns + round(SLEW_LIMIT * max(elapsed_ns, 0))
-        if abs(moved_ns) > limit_ns:
-            return [self._sized(now, unexpected_ns, blur_ns, "clock moved faster than any slew")]
-        if not slept_ns and elapsed_ns > NS_PER_S // 100:
-            self.slewed_ns += moved_ns
-            weight = min(elapsed_ns / (16 * NS_PER_S), 1.0)
-            self._rate += weight * (moved_ns / elapsed_ns - self._rate)
-        return []
 
-    def _sized(self, now: PairedRead, size_ns: int, error_ns: int, reason: str) -> Step:
-        self.steps += 1
-        return Step(now.raw_ns, Clock.REALTIME, size_ns, error_ns, -1, reason)
-
-
-def _slept(last: ClockReads, now: ClockReads) -> tuple[int, int]:
-    """Growth of BOOTTIME - MONOTONIC, which only a suspend moves, and its uncertainty."""
-    before = (last.boot.other_ns - last.boot.raw_ns) - (last.mono.other_ns - last.mono.raw_ns)
-    after = (now.boot.other_ns - now.boot.raw_ns) - (now.mono.other_ns - now.mono.raw_ns)
-    return after - before, 2 * NS_PER_S
+def _apart(one: PairedRead, other: PairedRead) -> int:
+    """How far one clock is ahead of another, by way of RAW."""
+    return (one.other_ns - one.raw_ns) - (other.other_ns - other.raw_ns)
 
 
 class SetNotice(Protocol):

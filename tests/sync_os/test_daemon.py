@@ -33,17 +33,20 @@ class System:
     def __init__(self, clock: ManualClock, offset_ns: int) -> None:
         self.clock, self.offset_ns, self.allowed = clock, offset_ns, True
         self.ppm, self._since = 0.0, clock.raw_ns()
+        self.slewed_ns = 0
         self.noticed = False
 
     def real_minus_raw(self) -> int:
         now = self.clock.raw_ns()
-        self.offset_ns += round((now - self._since) * self.ppm * 1e-6)
+        slewed_ns = round((now - self._since) * self.ppm * 1e-6)
+        self.offset_ns += slewed_ns
+        self.slewed_ns += slewed_ns
         self._since = now
         return self.offset_ns
 
     def reads(self) -> ClockReads:
         raw, offset = self.clock.raw_ns(), self.real_minus_raw()
-        same = PairedRead(raw, raw, 100)
+        same = PairedRead(raw, raw + self.slewed_ns, 100)
         return ClockReads(PairedRead(raw, raw + offset, 100), same, same)
 
     def step(self, ns: int) -> None:

@@ -1,0 +1,86 @@
+"""CLOCK_REALTIME set and slewed on a real kernel, under the jump watch and the time service.
+
+A read of a clock costs 15 us in User-Mode Linux, so sizes are sure to some 50 us only; the steps
+of known size show that the error is far smaller. Native reads are in tests/sync_os/test_jumps.py.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import pytest
+
+from tests.vm.conftest import Run
+
+MS = 1_000_000
+US = 1_000
+
+
+def test_sync_20_sync_40_each_step_is_one_event_of_the_right_size(in_uml: Run) -> None:
+    """sync-20, sync-40: +-1 h, +-1 s, +-0.5 s, +-1 ms: one Step each, its size, within 10 ms."""
+    steps = in_uml("clock", "steps", "slews").figures["steps"]
+    late_ns, errors_ns = [], []
+    for made in steps["exact"]:
+        (found,) = made["found"]
+        assert found["kind"] == "Step"
+        errors_ns.append(abs(found["size_ns"] - made["size_ns"]))
+        assert errors_ns[-1] <= found["uncertainty_ns"] < 500 * US
+        late_ns.append(found["raw_ns"] - made["before_raw_ns"])
+    assert len(errors_ns) == 8
+    assert median(errors_ns) < 20 * US
+    assert median(late_ns) < 10 * MS  # one processor, shared with the kernel's own hosts
+
+
+def test_sync_20_a_clock_that_is_set_as_date_does_it(in_uml: Run) -> None:
+    """sync-20: clock_settime an hour ahead and back, sized to the length of the call."""
+    for made in in_uml("clock", "steps", "slews").figures["steps"]["set"]:
+        (found,) = made["found"]
+        assert found["kind"] == "Step"
+        room_ns = made["after_raw_ns"] - made["before_raw_ns"] + found["uncertainty_ns"]
+        assert abs(found["size_ns"] - made["size_ns"]) <= room_ns
+
+
+def test_sync_40_a_slew_of_1000_ppm_is_no_step(in_uml: Run) -> None:
+    """sync-40: the kernel runs the clock 1000 ppm fast, then slow: no event at all."""
+    slews = in_uml("clock", "steps", "slews").figures["slews"]
+    assert slews["lacks"] == ""
+    assert slews["found"] == []
+    fast, slow = slews["ppm"]
+    assert fast == pytest.approx(1000, abs=150)  # it really was slewed
+    assert slow == pytest.approx(-1000, abs=150)
+
+
+@pytest.fixture(scope="module")
+def service(in_uml: Run) -> dict[str, Any]:
+    found: dict[str, Any] = in_uml("clock", "service").figures["service"]
+    return found
+
+
+@pytest.mark.soak
+def test_sync_20_sync_30_records_keep_their_times_under_the_service(
+    service: dict[str, Any],
+) -> None:
+    """sync-20, sync-30: +-1 h, +1 s, -0.5 s move the time of a record by at most 50 us."""
+    assert service["trouble"] == []
+    rows = service["rows"]
+    assert rows[-1]["steps"] == 4
+    for before, now in pairwise(rows):
+        assert abs(now["error_ns"]) <= now["bound_ns"]
+        if now["steps"] > before["steps"] and now["measurements"] == before["measurements"]:
+            assert abs(now["first_error_ns"] - before["first_error_ns"]) <= 50 * US
+    settled = [abs(row["error_ns"]) for row in rows if row["measurements"] >= 6]
+    assert max(settled) < 2 * MS  # the path's own delays; a step would show as a second
+    measured = [row["raw_ns"] for row in rows]
+    assert max(b - a for a, b in pairwise(measured)) < 5_000 * MS
+
+
+@pytest.mark.soak
+def test_sync_20_the_service_tells_each_step_once(service: dict[str, Any]) -> None:
+    """sync-20: four steps, four notices of their sizes; the slew after them is none."""
+    assert service["unknown"] == 0
+    assert len(service["found"]) == len(service["made"]) == 4
+    for (raw_ns, size_ns, sigma_ns), made in zip(service["found"], service["made"], strict=True):
+        assert abs(size_ns - made["size_ns"]) <= sigma_ns < 1 * MS
+        assert raw_ns > made["before_raw_ns"]
