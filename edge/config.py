@@ -92,6 +92,27 @@ class CameraSection(Section, frozen=True, kw_only=True):
         return Anchor(self.anchor)
 
 
+class CanSection(Section, frozen=True, kw_only=True):
+    """One CAN bus of the vehicle.
+
+    Attributes:
+        name: Name in topics.
+        interface: SocketCAN interface, such as `can0`; it must be up.
+        record: Record its frames.
+        database: File that tells what its frames mean (DBC, KCD, SYM, ARXML); needed for `speed`.
+        speed: `MESSAGE.SIGNAL` of the vehicle's speed: the clock holds it against the speed that
+            GNSS claims, which unmasks a spoofer. Empty: not told.
+        speed_unit: `m/s`, `km/h` or `mph`.
+    """
+
+    name: Name
+    interface: Annotated[str, msgspec.Meta(min_length=1, max_length=15)]
+    record: bool = True
+    database: str = ""
+    speed: str = ""
+    speed_unit: Literal["m/s", "km/h", "mph"] = "km/h"
+
+
 class ModelSection(Section, frozen=True, kw_only=True):
     """The model that runs.
 
@@ -175,6 +196,7 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
 
     device: DeviceSection
     camera: Annotated[tuple[CameraSection, ...], msgspec.Meta(min_length=1, max_length=16)]
+    can: Annotated[tuple[CanSection, ...], msgspec.Meta(max_length=16)] = ()
     model: ModelSection = ModelSection()
     record: RecordSection = RecordSection()
     link: LinkSection = LinkSection()
@@ -201,9 +223,29 @@ def load_edge_config(path: Path) -> EdgeConfig:
                 f"{path}: $.camera[{at}].path is empty, kind {camera.kind!r} needs it",
                 remedy="Give the file, folder or device node",
             )
+    _check_can(path, config.can)
     if config.link.endpoint and not (config.link.server_key and config.link.key):
         raise ConfigError(
             f"{path}: $.link.endpoint is set, $.link.server_key or $.link.key is empty",
             remedy="Make keys with: syncline keys new NAME --out DIR",
         )
     return config
+
+
+def _check_can(path: Path, buses: tuple[CanSection, ...]) -> None:
+    names = [bus.name for bus in buses]
+    if len(set(names)) != len(names):
+        raise ConfigError(
+            f"{path}: two CAN buses share a name ({', '.join(names)})",
+            remedy="Give every [[can]] its own name",
+        )
+    if sum(bool(bus.speed) for bus in buses) > 1:
+        raise ConfigError(
+            f"{path}: more than one $.can[].speed is set", remedy="Keep the one to be trusted"
+        )
+    for at, bus in enumerate(buses):
+        if bus.speed and ("." not in bus.speed or not bus.database):
+            raise ConfigError(
+                f"{path}: $.can[{at}].speed = {bus.speed!r} needs MESSAGE.SIGNAL and a database",
+                remedy="Write for example speed = 'WHEELS.SPEED', database = 'vehicle.dbc'",
+            )

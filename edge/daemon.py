@@ -16,6 +16,7 @@ from pathlib import Path
 
 from syncline import topics
 from syncline.edge.cameras import make_camera
+from syncline.edge.can_bus import CanBus
 from syncline.edge.capture import Capture
 from syncline.edge.config import EdgeConfig
 from syncline.edge.health import Health
@@ -101,8 +102,15 @@ class EdgeDaemon:
             swap_policy=swap_policy(config.model),
         )
         self._captures = [self._capture(at) for at in range(len(config.camera))]
-        self._time = TimePart(config.time, data / "time", clock, self._pipeline, self._emit)
+        self._buses = [CanBus(section, clock, self._emit) for section in config.can]
+        self._time = TimePart(
+            config.time, data / "time", clock, self._pipeline, self._emit, self._speed_mps
+        )
         self._models: ModelService | None = None
+
+    def _speed_mps(self) -> float | None:
+        speeds = (bus.speed_mps() for bus in self._buses)
+        return next((speed for speed in speeds if speed is not None), None)
 
     def _capture(self, at: int) -> Capture:
         section = self._config.camera[at]
@@ -151,6 +159,9 @@ class EdgeDaemon:
         with ExitStack() as stack:
             stack.callback(self._outgoing.close)
             self._outgoing.start()
+            for bus in self._buses:
+                bus.thread.start()
+                stack.callback(bus.thread.close)
             self._time.start()
             stack.callback(self._time.close)
             self._runner.start()
@@ -245,6 +256,10 @@ class EdgeDaemon:
         if self._config.model.shadow:
             self._shadow.add_to(message)
         problems = [f"camera {c.name}: {c.trouble}" for c in self._captures if c.trouble]
+        for bus in self._buses:
+            bus.add_to(message)
+            if bus.thread.trouble:
+                problems.append(f"can {bus.name}: {bus.thread.trouble}")
         if self._models is not None and self._models.problem:
             problems.append(f"model: {self._models.problem}")
         if problems:

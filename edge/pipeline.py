@@ -22,6 +22,7 @@ from syncline.edge.records import (
     classification_message,
     detections_message,
     drop_message,
+    fix_message,
     segmentation_message,
     timing_message,
 )
@@ -36,6 +37,7 @@ from syncline.sync.publish import (
     segment_message,
     source_message,
 )
+from syncline.sync.sources.source import GnssSignals
 from syncline.sync.status import SourceRow
 from syncline.timebase import MappingSegment
 
@@ -89,6 +91,11 @@ class Pipeline:
     def source(self, row: SourceRow, raw_ns: int) -> list[Output]:
         """A time source as it stands."""
         return [Output(topics.SOURCES.name, source_message(row, raw_ns), raw_ns)]
+
+    def fix(self, name: str, sky: GnssSignals) -> list[Output]:
+        """A GNSS receiver says where it is and how the sky looks."""
+        message = fix_message(name, sky, self._boot_id)
+        return [Output(topics.GNSS.of(name), message, sky.raw_ns)]
 
     def captured(self, frame: RawFrame, timing: FrameTime) -> list[Output]:
         """A frame was captured: its timing, and its picture when pictures are recorded."""

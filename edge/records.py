@@ -15,6 +15,7 @@ from syncline.log.schemas import LogMessage
 from syncline.messages import syncline_pb2 as pb
 from syncline.sensors.frame import Anchor, FrameTime, RawFrame
 from syncline.sensors.mode import ScanDirection, SensorMode, Shutter
+from syncline.sync.sources.source import GnssSignals
 
 NO_TRIGGER = -1
 
@@ -197,6 +198,23 @@ def classification_message(
         valid=ref.valid,
         invalid_reason=ref.invalid_reason,
         shadow=ref.shadow,
+    )
+
+
+def fix_message(name: str, sky: GnssSignals, boot_id: str) -> pb.GnssFix:
+    """Position and sky of a receiver; its time is a record of /time/measurements."""
+    return pb.GnssFix(
+        sensor=name,
+        boot_id=boot_id,
+        raw_ns=sky.raw_ns,
+        latitude_deg=sky.latitude_deg or 0.0,
+        longitude_deg=sky.longitude_deg or 0.0,
+        speed_mps=sky.speed_mps or 0.0,
+        mode=sky.fix_mode or 0,
+        satellites=sky.satellites or 0,
+        time_sigma_ns=sky.time_accuracy_ns or 0,
+        cn0_dbhz=sky.cn0_dbhz or 0.0,
+        jamming=sky.jamming or 0.0,
     )
 
 

@@ -28,6 +28,7 @@ class TimePart:
         clock: Raw clock.
         pipeline: Makes the messages; frames name the segment that it saw last.
         emit: Takes them; called on the clock's thread.
+        speed_mps: The vehicle's speed, to hold against that of GNSS.
 
     Raises:
         ConfigError: Keys that contradict each other.
@@ -41,6 +42,7 @@ class TimePart:
         clock: RawClock,
         pipeline: Pipeline,
         emit: Callable[[list[Output]], None],
+        speed_mps: Callable[[], float | None] = lambda: None,
     ) -> None:
         if not config.state_dir:
             _make(folder)
@@ -55,8 +57,9 @@ class TimePart:
             measurement=lambda measurement: emit(pipeline.measurement(measurement)),
             notice=lambda notice: emit(pipeline.notice(notice)),
             source=lambda row, raw_ns: emit(pipeline.source(row, raw_ns)),
+            sky=lambda name, sky: emit(pipeline.fix(name, sky)),
         )
-        self._service = build_service(config, clock, outlets=outlets)
+        self._service = build_service(config, clock, outlets=outlets, wheel_speed_mps=speed_mps)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="time", daemon=True)
 

@@ -143,6 +143,13 @@ class CanDecoder:
         self.unknown = 0
         self.errors = 0
 
+    def has(self, message: str, signal: str) -> bool:
+        """Whether the database holds that signal in that message."""
+        return any(
+            known.name == message and signal in {s.name for s in known.signals}
+            for known in self._messages.values()
+        )
+
     def decode(self, frame: CanFrame) -> tuple[str, dict[str, float | str]] | None:
         """(message name, signals in physical units); None when unknown or damaged, counted."""
         message = self._messages.get((frame.id, frame.extended))

@@ -1,0 +1,95 @@
+"""A CAN bus of the vehicle: its frames into the recording, its speed to the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from syncline import topics
+from syncline.edge.config import CanSection
+from syncline.edge.records import Output
+from syncline.edge.sensor_thread import Readable, SensorThread
+from syncline.errors import ConfigError
+from syncline.messages import syncline_pb2 as pb
+from syncline.sensors.adapters.can import CanFrame, SocketCan
+from syncline.sensors.adapters.can_logs import CanDecoder
+from syncline.timebase import NS_PER_S, RawClock
+
+SPEED_AGE_NS = NS_PER_S
+"""A speed older than this is no speed."""
+_MPS = {"m/s": 1.0, "km/h": 1.0 / 3.6, "mph": 0.44704}
+
+
+class CanBus:
+    """One `[[can]]` section at work.
+
+    Args:
+        section: The section.
+        clock: Raw clock.
+        emit: Takes what is recorded; called on the bus's thread.
+        source: The bus (tests pass their own).
+
+    Raises:
+        ConfigError: The database does not hold the signal of the speed.
+        LogError: The database cannot be read.
+        UsageError: cantools is not installed.
+    """
+
+    def __init__(
+        self,
+        section: CanSection,
+        clock: RawClock,
+        emit: Callable[[list[Output]], None],
+        source: Readable[CanFrame] | None = None,
+    ) -> None:
+        self.name = section.name
+        self.errors = 0
+        self._section, self._clock, self._emit = section, clock, emit
+        self._speed: tuple[int, float] | None = None
+        self._message, _, self._signal = section.speed.partition(".")
+        self._decoder = CanDecoder(Path(section.database)) if section.speed else None
+        if self._decoder is not None and not self._decoder.has(self._message, self._signal):
+            raise ConfigError(
+                f"can {section.name!r}: {section.database} holds no signal {section.speed!r}",
+                remedy="Write speed as MESSAGE.SIGNAL, as in the database",
+            )
+        self.thread = SensorThread(
+            f"can {section.name}", source or SocketCan(section.interface), self._take
+        )
+
+    def speed_mps(self) -> float | None:
+        """The vehicle's speed, m/s; None while the bus does not tell it."""
+        newest = self._speed
+        if newest is None or self._clock.raw_ns() - newest[0] > SPEED_AGE_NS:
+            return None
+        return newest[1]
+
+    def add_to(self, message: pb.Health) -> None:
+        """Add counters to a health message."""
+        message.counters[f"can.{self.name}.frames"] = self.thread.samples
+        message.counters[f"can.{self.name}.errors"] = self.errors
+
+    def _take(self, frame: CanFrame) -> None:
+        if frame.error or frame.remote:
+            self.errors += frame.error
+            return
+        if self._section.record:
+            message = pb.CanFrame(
+                bus=self.name,
+                boot_id=self._clock.boot_id,
+                raw_ns=frame.t_ns,
+                can_id=frame.id,
+                data=frame.data,
+                extended=frame.extended,
+            )
+            self._emit([Output(topics.CAN.of(self.name), message, frame.t_ns)])
+        if self._decoder is not None:
+            self._follow_speed(self._decoder, frame)
+
+    def _follow_speed(self, decoder: CanDecoder, frame: CanFrame) -> None:
+        found = decoder.decode(frame)
+        if found is None or found[0] != self._message:
+            return
+        value = found[1].get(self._signal)
+        if isinstance(value, int | float):
+            self._speed = frame.t_ns, abs(float(value)) * _MPS[self._section.speed_unit]
