@@ -35,10 +35,11 @@ def real_to_raw(real_ns: int, before: PairedRead, after: PairedRead) -> RawStamp
     """Put a REALTIME stamp, taken between two paired reads, on the raw clock.
 
     A clock that is being slewed is followed linearly. One that was set in between is refused: the
-    stamp may lie on either side of the step.
+    stamp may lie on either side of the step. One that was set and put back shows nothing between
+    the two reads, but a stamp from the time between lies outside them, and is refused as well.
 
     Raises:
-        ClockError: The system clock was set between the two reads.
+        ClockError: The system clock was set between the two reads, or the stamp is not from there.
     """
     elapsed_ns = max(after.raw_ns - before.raw_ns, 0)
     moved = moved_ns(before, after)
@@ -47,6 +48,13 @@ def real_to_raw(real_ns: int, before: PairedRead, after: PairedRead) -> RawStamp
     if abs(moved) > limit_ns:
         raise ClockError(
             f"the system clock moved by {moved} ns within {elapsed_ns} ns, limit {limit_ns} ns",
+            remedy="Find what sets the clock; the measurement was dropped",
+        )
+    slack_ns = brackets_ns + RESOLUTION_NS
+    if not before.other_ns - slack_ns <= real_ns <= after.other_ns + slack_ns:
+        raise ClockError(
+            f"the stamp lies {real_ns - before.other_ns} ns after the first of two reads "
+            f"{after.other_ns - before.other_ns} ns apart",
             remedy="Find what sets the clock; the measurement was dropped",
         )
     share = 0.0

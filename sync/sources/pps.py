@@ -1,7 +1,8 @@
 """Pulse per second: the kernel stamps the edge, somebody else must say which second it was.
 
 A pulse is labelled by time and never by counting, so a missing pulse cannot shift the second.
-Without a label it tells the phase alone and becomes no measurement.
+Without a label it tells the phase alone and becomes no measurement. Nothing is believed before the
+line has shown that it beats once a second: a label would snap any edge to a whole second.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ MAX_LABEL_AGE_NS = 64 * NS_PER_S
 PERIOD_TOLERANCE_NS = 500_000
 """A pulse comes whole seconds after the last, to 500 ppm; anything else is noise on the line."""
 HISTORY = 8
+CONFIRM = 2
+"""Gaps of one second that a line must show before its pulses count."""
+WRONG_RUN = 3
+"""So many pulses in a row that are no second after the last: it is the line's rate, not noise."""
+LOST_NS = 4 * NS_PER_S
 POLL_NS = NS_PER_S // 4
 SILENT_NS = 4 * NS_PER_S
 
@@ -176,16 +182,35 @@ class PulsePairing:
         self.missing = 0
         self._sigma_ns, self._bound_ns, self._cable_ns = sigma_ns, bound_ns, cable_ns
         self._pulses: deque[int] = deque(maxlen=HISTORY)
+        self._confirmed = self._wrong = self._gap_ns = self._heard_raw_ns = 0
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the line; empty while it beats seconds."""
+        if self._wrong < WRONG_RUN or self._confirmed:
+            return ""
+        gap_s = self._gap_ns / NS_PER_S
+        return f"pulses come {gap_s:.6f} s apart, not a second: set the receiver's pulse to 1 Hz"
 
     @property
     def phase_raw_ns(self) -> int | None:
         """Raw time of the last good pulse: the phase, known even without a label."""
         return self._pulses[-1] if self._pulses else None
 
-    def take(self, raw_ns: int, arrival_raw_ns: int, label: Label | None) -> Measurement | None:
-        """Judge one pulse; a measurement when it is a pulse and has a label."""
-        if not self._rhythm(raw_ns):
-            self.tally.add("not a second after the last pulse")
+    def take(
+        self, raw_ns: int, arrival_raw_ns: int, label: Label | None, edges: int = 1
+    ) -> Measurement | None:
+        """Judge one pulse; a measurement when it is a pulse and has a label.
+
+        Args:
+            raw_ns: The edge.
+            arrival_raw_ns: When it was fetched.
+            label: Its second.
+            edges: Edges that the kernel counted since the last call, this one included.
+        """
+        why = self._rhythm(raw_ns, edges)
+        if why:
+            self.tally.add(why)
             return None
         if label is None or abs(raw_ns - label.raw_ns) > MAX_LABEL_AGE_NS:
             self.tally.add("no label for the second")
@@ -209,22 +234,52 @@ class PulsePairing:
             arrival_raw_ns=arrival_raw_ns,
         )
 
-    def _rhythm(self, raw_ns: int) -> bool:
-        """True for the first pulse and for one that follows by whole seconds."""
-        if not self._pulses:
+    def _rhythm(self, raw_ns: int, edges: int) -> str:
+        """Why an edge is no pulse of a line that beats seconds; empty when it is one."""
+        gap_ns, self._heard_raw_ns = raw_ns - self._heard_raw_ns, raw_ns
+        self._gap_ns = gap_ns // max(edges, 1)
+        if self._confirmed < CONFIRM:
+            return self._confirm(raw_ns, gap_ns, edges)
+        seconds = _whole_seconds(raw_ns - self._pulses[-1])
+        if seconds is None:
+            self._wrong += 1
+            if self._wrong < WRONG_RUN and raw_ns - self._pulses[-1] < LOST_NS:
+                return _NOT_A_SECOND
+            # The line was dead, or its rate was changed: begin anew.
+            self._confirmed = 0
             self._pulses.append(raw_ns)
-            return True
-        gap_ns = raw_ns - self._pulses[-1]
-        seconds = (gap_ns + NS_PER_S // 2) // NS_PER_S
-        if seconds < 1 or abs(gap_ns - seconds * NS_PER_S) > PERIOD_TOLERANCE_NS * seconds:
-            if seconds > 4:
-                # The line was dead or the receiver restarted its pulse: begin anew.
-                self._pulses.clear()
-                self._pulses.append(raw_ns)
-            return False
+            return _NOT_A_SECOND
+        self._wrong = 0
         self.missing += seconds - 1
         self._pulses.append(raw_ns)
-        return True
+        return ""
+
+    def _confirm(self, raw_ns: int, gap_ns: int, edges: int) -> str:
+        """Count gaps of one second; of a line of 5 Hz every fifth edge follows by one as well."""
+        first = not self._pulses
+        self._pulses.append(raw_ns)
+        seconds = None if first else _whole_seconds(gap_ns)
+        if seconds == 1 and edges == 1:
+            self._confirmed += 1
+            self._wrong = 0
+            return "" if self._confirmed >= CONFIRM else _UNCONFIRMED
+        self._confirmed = 0
+        if first or (seconds is not None and edges <= seconds):
+            return _UNCONFIRMED  # pulses were lost
+        self._wrong += 1
+        return _NOT_A_SECOND
+
+
+_NOT_A_SECOND = "not a second after the last pulse"
+_UNCONFIRMED = "rhythm is not known yet"
+
+
+def _whole_seconds(gap_ns: int) -> int | None:
+    """Seconds of a gap of whole seconds, None for any other."""
+    seconds = (gap_ns + NS_PER_S // 2) // NS_PER_S
+    if seconds < 1 or abs(gap_ns - seconds * NS_PER_S) > PERIOD_TOLERANCE_NS * seconds:
+        return None
+    return seconds
 
 
 class Pps:
@@ -253,7 +308,7 @@ class Pps:
         self._open, self._clock, self._label, self._real = open_device, clock, label, real
         self._device: PulseDevice | None = None
         self._last: Pulse | None = None
-        self._pair = real()
+        self._before = real()
         self._due_raw_ns = clock.raw_ns()
         self._heard_raw_ns = clock.raw_ns()
         self._health, self._error = Health.STARTING, ""
@@ -264,6 +319,8 @@ class Pps:
         if now_raw_ns < self._due_raw_ns:
             return []
         self._due_raw_ns = now_raw_ns + POLL_NS
+        # A pulse that this fetch finds is younger than the last one, and so than its `before`.
+        before, self._before = self._before, self._real()
         try:
             if self._device is None:
                 self._device = self._open()
@@ -272,22 +329,23 @@ class Pps:
         except DeviceError as error:
             self._fail(now_raw_ns, error)
             return []
-        before, self._pair = self._pair, self._real()
         if pulse is None or (self._last is not None and pulse.sequence == self._last.sequence):
             return []
+        edges = 1 if self._last is None else pulse.sequence - self._last.sequence
         self._last = pulse
         self._heard_raw_ns = now_raw_ns
         self._seen += 1
-        return self._pulse(pulse, before)
+        return self._pulse(pulse, before, edges)
 
-    def _pulse(self, pulse: Pulse, before: PairedRead) -> list[Measurement]:
+    def _pulse(self, pulse: Pulse, before: PairedRead, edges: int) -> list[Measurement]:
+        after = self._real()
         try:
-            stamp = real_to_raw(pulse.real_ns, before, self._pair)
+            stamp = real_to_raw(pulse.real_ns, before, after)
         except ClockError:
-            self.pairing.tally.add("the system clock was set")
+            self.pairing.tally.add("the system clock was set, or the pulse is old")
             return []
         label = self._label(stamp.raw_ns)
-        measured = self.pairing.take(stamp.raw_ns, self._pair.raw_ns, label)
+        measured = self.pairing.take(stamp.raw_ns, after.raw_ns, label, edges)
         return [measured] if measured else []
 
     def _fail(self, now_raw_ns: int, error: DeviceError) -> None:
@@ -310,6 +368,8 @@ class Pps:
         health, message = self._health, self._error
         if health is Health.OK and self._clock.raw_ns() - self._heard_raw_ns > SILENT_NS:
             health, message = Health.SILENT, "no pulse for 4 s: the receiver has no fix, or cable"
+        elif health is Health.OK and self.pairing.trouble:
+            health, message = Health.DEGRADED, f"{self.name}: {self.pairing.trouble}"
         refused = dict(self.pairing.tally.counts)
         if self.pairing.missing:
             refused["missing pulse"] = self.pairing.missing
