@@ -53,9 +53,8 @@ class CanBus:
                 f"can {section.name!r}: {section.database} holds no signal {section.speed!r}",
                 remedy="Write speed as MESSAGE.SIGNAL, as in the database",
             )
-        self.thread = SensorThread(
-            f"can {section.name}", source or SocketCan(section.interface), self._take
-        )
+        self._source = source or SocketCan(section.interface)
+        self.thread = SensorThread(f"can {section.name}", self._source, self._take)
 
     def speed_mps(self) -> float | None:
         """The vehicle's speed, m/s; None while the bus does not tell it."""
@@ -68,6 +67,8 @@ class CanBus:
         """Add counters to a health message."""
         message.counters[f"can.{self.name}.frames"] = self.thread.samples
         message.counters[f"can.{self.name}.errors"] = self.errors
+        if isinstance(self._source, SocketCan):
+            message.counters[f"can.{self.name}.dropped"] = self._source.dropped
 
     def _take(self, frame: CanFrame) -> None:
         if frame.error or frame.remote:

@@ -11,14 +11,21 @@ from pathlib import Path
 from typing import Protocol
 
 from syncline.errors import DeviceError, LogError, PermissionDeniedError
+from syncline.sensors.adapters.kernel_stamps import KernelStamps
 from syncline.timebase import NS_PER_S, Clock, PairedRead, paired_read
 
 MAX_LINE_CHARS = 512
 SO_TIMESTAMPNS = 35
+SO_RXQ_OVFL = 40
+CAN_RAW_ERR_FILTER = 2  # linux/can/raw.h; Python's socket module has no name for it
+_EVERY_ERROR = 0x1FFF_FFFF
+_READ_SIGMA_NS = 1e6
+"""Of a frame without a usable stamp, which was received some time before it was read."""
 _EFF, _RTR, _ERR = 0x8000_0000, 0x4000_0000, 0x2000_0000
 _CLASSIC = struct.Struct("=IB3x8s")
 _FD = struct.Struct("=IBB2x64s")
 _TIMESPEC = struct.Struct("=qq")
+_COUNT = struct.Struct("=I")
 _CANDUMP = re.compile(
     r"^\((\d{1,10})\.(\d{1,9})\)\s+(\S{1,32})\s+([0-9A-Fa-f]{3}|[0-9A-Fa-f]{8})"
     r"(?:#(R\d?)?|##[0-9A-Fa-f])((?:[0-9A-Fa-f]{2}){0,64})(?:\s+[TR])?$"
@@ -125,7 +132,7 @@ class CanSocket(Protocol):
 
 
 def open_can_socket(interface: str) -> CanSocket:
-    """A raw SocketCAN socket that takes CAN FD and asks the kernel for nanosecond stamps.
+    """A raw SocketCAN socket: CAN FD, error frames, nanosecond stamps and the count of losses.
 
     Raises:
         DeviceError: No such interface, or the kernel has no CAN.
@@ -134,7 +141,9 @@ def open_can_socket(interface: str) -> CanSocket:
     try:
         found = socket.socket(socket.AF_CAN, socket.SOCK_RAW, socket.CAN_RAW)
         found.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_FD_FRAMES, 1)
+        found.setsockopt(socket.SOL_CAN_RAW, CAN_RAW_ERR_FILTER, struct.pack("=I", _EVERY_ERROR))
         found.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        found.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
         found.bind((interface,))
     except PermissionError as error:
         raise PermissionDeniedError(
@@ -151,17 +160,16 @@ def open_can_socket(interface: str) -> CanSocket:
 class SocketCan:
     """Live frames of a SocketCAN interface.
 
-    The kernel stamps frames on CLOCK_REALTIME with nanoseconds. A paired read taken at reception
-    moves the stamp to MONOTONIC_RAW, so that a step of the system clock between two frames moves
-    neither; a stamp that a step makes absurd is replaced by the reception and counted.
+    The kernel stamps frames on CLOCK_REALTIME with nanoseconds. `KernelStamps` moves them to
+    MONOTONIC_RAW, so that a step of the system clock moves no frame; a stamp that fits nowhere is
+    replaced by the reception and counted in `unstamped`. Frames that came faster than they were
+    read, and were thrown away by the kernel, are counted in `dropped` at the next one that is not.
 
     Args:
         interface: Such as `can0`.
         connect: Opens the socket (tests pass their own).
-        pair: Reads REALTIME against RAW.
+        pair: Reads REALTIME and BOOTTIME against RAW.
     """
-
-    MAX_AGE_NS = 10 * NS_PER_S
 
     def __init__(
         self,
@@ -172,12 +180,16 @@ class SocketCan:
     ) -> None:
         self._interface, self._connect, self._pair = interface, connect, pair
         self._socket: CanSocket | None = None
+        self._stamps: KernelStamps | None = None
         self.errors = 0
         self.unstamped = 0
+        self.dropped = self._dropped_before = 0
 
     def open(self) -> None:
         """Open the socket; see `open_can_socket` for what it raises."""
         self._socket = self._connect(self._interface)
+        self._stamps = KernelStamps(self._pair)
+        self._dropped_before = self.dropped
 
     def read(self, timeout_s: float = 1.0) -> CanFrame | None:
         """The next frame; None after a silent `timeout_s` or for one that is no frame.
@@ -227,15 +239,21 @@ class SocketCan:
         )
 
     def _raw_time(self, control: list[tuple[int, int, bytes]]) -> tuple[int, float]:
-        pair = self._pair(Clock.REALTIME)
+        """When the frame was received, with its deviation; counts what the kernel threw away."""
+        assert self._stamps is not None
+        found = None
         for level, kind, data in control:
-            if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS) and len(data) >= 16:
-                seconds, nanoseconds = _TIMESPEC.unpack(data[:16])
-                age_ns = pair.other_ns - (seconds * NS_PER_S + nanoseconds)
-                if -pair.bracket_ns <= age_ns <= self.MAX_AGE_NS:
-                    return pair.raw_ns - age_ns, pair.bracket_ns / 12**0.5
-        self.unstamped += 1
-        return pair.raw_ns, float(NS_PER_S // 1000)
+            if level != socket.SOL_SOCKET:
+                continue
+            if kind == SO_TIMESTAMPNS and len(data) >= _TIMESPEC.size:
+                seconds, nanoseconds = _TIMESPEC.unpack(data[: _TIMESPEC.size])
+                found = self._stamps.convert(seconds * NS_PER_S + nanoseconds)
+            elif kind == SO_RXQ_OVFL and len(data) >= _COUNT.size:
+                self.dropped = self._dropped_before + _COUNT.unpack(data[: _COUNT.size])[0]
+        if found is None:
+            self.unstamped += 1
+            return self._pair(Clock.REALTIME).raw_ns, _READ_SIGMA_NS
+        return found
 
     def close(self) -> None:
         """Close the socket; closing twice is fine."""

@@ -8,13 +8,17 @@ import itertools
 import socket
 import struct
 import sys
+from collections import deque
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from syncline.errors import DeviceError, LogError, UsageError
 from syncline.sensors.adapters.can import (
+    SO_RXQ_OVFL,
     SO_TIMESTAMPNS,
     CandumpLog,
     CanFrame,
@@ -23,14 +27,14 @@ from syncline.sensors.adapters.can import (
     parse_candump,
 )
 from syncline.sensors.adapters.can_logs import CanDecoder, Mf4Log
+from syncline.sensors.adapters.kernel_stamps import KernelStamps
 from syncline.timebase import Clock, PairedRead
 
 RAW_NS, REAL_NS = 5_000_000_000, 1_700_000_000_123_456_789
 
 
 def pair(clock: Clock) -> PairedRead:
-    assert clock is Clock.REALTIME
-    return PairedRead(RAW_NS, REAL_NS, 100)
+    return PairedRead(RAW_NS, {Clock.REALTIME: REAL_NS, Clock.BOOTTIME: RAW_NS + 7}[clock], 100)
 
 
 def stamp(t_ns: int) -> tuple[int, int, bytes]:
@@ -93,6 +97,99 @@ def test_a_stamp_that_a_clock_step_made_absurd_is_replaced_and_counted() -> None
         assert frame.t_ns == RAW_NS
         assert frame.sigma_ns >= 1e6
     assert found.unstamped == 3
+
+
+class Machine:
+    """REALTIME that is slewed and set while stamps wait to be read."""
+
+    def __init__(self) -> None:
+        self.raw_ns, self.stepped_ns, self.slewed_ns = RAW_NS, 0, 0
+
+    def pair(self, clock: Clock) -> PairedRead:
+        boot_ns = self.raw_ns + self.slewed_ns
+        return PairedRead(
+            self.raw_ns,
+            boot_ns + (REAL_NS + self.stepped_ns if clock is Clock.REALTIME else 0),
+            100,
+        )
+
+    def stamp(self) -> int:
+        return self.pair(Clock.REALTIME).other_ns
+
+    def advance(self, ns: int) -> None:
+        self.raw_ns += ns
+        self.slewed_ns += ns // 2000  # 500 ppm fast
+
+
+STEP = st.one_of(
+    st.integers(-(10**13), 10**13), st.sampled_from([10**9, -(10**9), 10**7, -(10**7), 10**5])
+)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["frame", "read", "step"]), st.integers(0, 3 * 10**8), STEP),
+        max_size=60,
+    )
+)
+def test_whoever_sets_the_clock_frames_keep_their_times(
+    acts: list[tuple[str, int, int]],
+) -> None:
+    """Frames queue, the clock is set, frames are read: each time is true or says how unsure it is.
+
+    One step at most lies between two reads: of more, the sum would be known alone.
+    """
+    machine = Machine()
+    stamps = KernelStamps(machine.pair)
+    queue: deque[tuple[int, int]] = deque()
+    unread_steps = 0
+    for what, wait_ns, size_ns in acts:
+        machine.advance(wait_ns)
+        if what == "frame":
+            queue.append((machine.raw_ns, machine.stamp()))
+        elif what == "step" and not unread_steps:
+            machine.stepped_ns += size_ns
+            unread_steps = 1
+        elif queue:
+            raw_ns, real_ns = queue.popleft()
+            found = stamps.convert(real_ns)
+            unread_steps = 0
+            if machine.raw_ns - raw_ns > 9 * 10**9:
+                continue
+            assert found is not None
+            slew_ns = (machine.raw_ns - raw_ns) // 1900 + 1000
+            assert abs(found[0] - raw_ns) <= found[1] + slew_ns
+
+
+def test_a_step_between_stamp_and_reading_is_taken_out_to_the_nanosecond() -> None:
+    machine = Machine()
+    stamps = KernelStamps(machine.pair)
+    for size_ns in (3_600_000_000_000, -3_600_000_000_000, 10**9, -(10**9), 10**7, -(10**7)):
+        machine.raw_ns += 10**6
+        raw_ns, real_ns = machine.raw_ns, machine.stamp()
+        machine.raw_ns += 10**6
+        machine.stepped_ns += size_ns
+        found = stamps.convert(real_ns)
+        assert found is not None
+        assert found[0] == raw_ns
+        assert found[1] < 100
+
+
+def test_losses_of_the_kernel_are_counted_over_reopening() -> None:
+    def counted(count: int) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+        told = socket.SOL_SOCKET, SO_RXQ_OVFL, struct.pack("=I", count)
+        return classic(1, b""), [stamp(REAL_NS), told]
+
+    sockets = [FakeSocket(counted(3), counted(5), OSError(errno.ENETDOWN, "down")),
+               FakeSocket(counted(2))]  # fmt: skip
+    found = SocketCan("can0", connect=lambda _: sockets.pop(0), pair=pair)
+    found.read()
+    found.read()
+    assert found.dropped == 5
+    with pytest.raises(DeviceError):
+        found.read()
+    found.read()
+    assert found.dropped == 7
 
 
 def test_silence_nonsense_and_unplugging() -> None:
