@@ -10,10 +10,12 @@ from syncline.edge.declared_timer import DeclaredTimer
 from syncline.edge.live_media import LiveMedia
 from syncline.sensors.adapter import SensorAdapter
 from syncline.sensors.adapters.image_folder import ImageFolder
+from syncline.sensors.adapters.sender_clock import SenderClock, Utc, no_utc
+from syncline.sensors.adapters.stream import StreamCamera, StreamOptions
 from syncline.sensors.adapters.v4l2 import V4l2Camera
 from syncline.sensors.adapters.v4l2_layer import Wanted
 from syncline.sensors.adapters.video import VideoFile
-from syncline.sensors.frame import FrameTime, RawFrame
+from syncline.sensors.frame import FrameEvent, FrameTime, RawFrame
 from syncline.timebase import NS_PER_S, RawClock
 
 
@@ -24,8 +26,15 @@ class Timer(Protocol):
         """Time one frame."""
 
 
-def make_camera(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter, Timer]:
+def make_camera(
+    section: CameraSection, clock: RawClock, utc: Utc = no_utc
+) -> tuple[SensorAdapter, Timer]:
     """The adapter and the timer of a configured camera; the adapter is not open yet.
+
+    Args:
+        section: The camera.
+        clock: Stamps and paces it.
+        utc: Our own UTC, to which a network camera's clock is compared.
 
     Raises:
         MediaError: A file or folder cannot be read.
@@ -36,6 +45,8 @@ def make_camera(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter,
         return _images(section, clock)
     if section.kind == "v4l2":
         return _v4l2(section, clock)
+    if section.is_stream:
+        return _stream(section, clock, utc)
     from syncline.edge.synthetic_camera import synthetic_camera
 
     return synthetic_camera(section, clock)
@@ -69,3 +80,15 @@ def _v4l2(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter, Timer
     wanted = Wanted(section.path, section.width, section.height, section.fps)
     camera = V4l2Camera(wanted, section.name, clock=clock)
     return camera, DeclaredTimer(section, NS_PER_S / section.fps, lambda: camera.mode)
+
+
+def _stream(section: CameraSection, clock: RawClock, utc: Utc) -> tuple[SensorAdapter, Timer]:
+    error_ns = round(section.sender_error_ms * 1e6)
+    options = StreamOptions(
+        section.transport,
+        timeout_ns=round(section.timeout_s * NS_PER_S),
+        latency_ns=round(section.latency_ms * 1e6),
+        sender=SenderClock(error_ns, FrameEvent(section.sender_event), utc),
+    )
+    camera = StreamCamera(section.url, section.name, options, clock=clock)
+    return camera, DeclaredTimer(section, 0.0)

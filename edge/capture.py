@@ -11,7 +11,7 @@ import numpy as np
 from syncline.edge.cameras import Timer
 from syncline.edge.job import Frame
 from syncline.edge.live_media import end
-from syncline.errors import SensorDataError, SynclineError
+from syncline.errors import ClockError, SensorDataError, SynclineError
 from syncline.sensors.adapter import Health, HealthState, SensorAdapter
 from syncline.sensors.frame import FrameTime, RawFrame
 
@@ -144,7 +144,7 @@ class Capture:
     def _one(self, raw: RawFrame, timer: Timer) -> None:
         try:
             timing = timer.stamp(raw)
-        except SensorDataError as error:
+        except (SensorDataError, ClockError) as error:
             self.rejected += 1
             self.refusal = str(error)
             _log.warning("camera %s: frame refused: %s", self.name, error)

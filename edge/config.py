@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from syncline.config import Section, load
-from syncline.errors import ConfigError
+from syncline.errors import ConfigError, UsageError
+from syncline.sensors.adapters.network_url import check_url
 from syncline.sensors.frame import Anchor
 from syncline.sensors.mode import ScanDirection, SensorMode, Shutter
 from syncline.sync.config import TimeConfig
@@ -36,8 +37,16 @@ class CameraSection(Section, frozen=True, kw_only=True):
 
     Attributes:
         name: Name in topics.
-        kind: `synthetic`, `video` (file), `images` (folder) or `v4l2`.
-        path: File, folder or device node; not for `synthetic`.
+        kind: `synthetic`, `video` (file), `images` (folder), `v4l2`, `rtsp`, or `stream` (other
+            network video).
+        path: File, folder or device node; only for `video`, `images` and `v4l2`.
+        url: Address such as `rtsp://user:password@host/path`; only for `rtsp` and `stream`.
+        transport: How RTSP sends pictures: `tcp` loses none on the way, `udp` does not wait.
+        timeout_s: Longest wait for a stream's answer or next picture; then it is opened again.
+        latency_ms: Greatest age of a stream's picture when it arrives, from the end of readout.
+        sender_error_ms: A stream's own clock is UTC within this, for certain; 0 = nobody says so,
+            and its sender reports are not used as time.
+        sender_event: What a stream's times mark: `soe`, `sof`, `mid` or `eof`; see docs/sensors.md.
         loop: Start again at the end of a file or folder.
         fps: Rate of a synthetic camera, asked of a `v4l2` one, or of pictures whose names tell no
             time.
@@ -45,15 +54,22 @@ class CameraSection(Section, frozen=True, kw_only=True):
         width: Width of the picture that is made, or asked of the camera, pixels.
         height: Height of the same, pixels.
         shutter: `global`, `rolling` or `global_reset`.
-        readout_us: First to one past the last line, microseconds; 0 = not known.
+        readout_us: First to one past the last line, microseconds; 0 = not known, or as a V4L2
+            sensor's controls tell.
         direction: `top_bottom`, `bottom_top`, `left_right` or `right_left`.
         anchor: `trigger`, `readout` or `unknown`: what is periodic.
         exposure_us: Exposure where the camera does not report it: [shortest, longest].
     """
 
     name: Name
-    kind: Literal["synthetic", "video", "images", "v4l2"]
+    kind: Literal["synthetic", "video", "images", "v4l2", "rtsp", "stream"]
     path: str = ""
+    url: str = ""
+    transport: Literal["tcp", "udp"] = "tcp"
+    timeout_s: Annotated[float, msgspec.Meta(ge=0.1, le=60.0)] = 4.0
+    latency_ms: Annotated[float, msgspec.Meta(gt=0.0, le=60_000.0)] = 1000.0
+    sender_error_ms: NotNegative = 0.0
+    sender_event: Literal["soe", "sof", "mid", "eof"] = "eof"
     loop: bool = False
     fps: Positive = 20.0
     seed: int = 1
@@ -80,6 +96,11 @@ class CameraSection(Section, frozen=True, kw_only=True):
     def is_live(self) -> bool:
         """Whether it is a device that may come back at any time, not a recording."""
         return self.kind not in ("video", "images")
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it comes over the network."""
+        return self.kind in ("rtsp", "stream")
 
     @property
     def scan_direction(self) -> ScanDirection:
@@ -218,11 +239,7 @@ def load_edge_config(path: Path) -> EdgeConfig:
             remedy="Give every [[camera]] its own name",
         )
     for at, camera in enumerate(config.camera):
-        if camera.kind != "synthetic" and not camera.path:
-            raise ConfigError(
-                f"{path}: $.camera[{at}].path is empty, kind {camera.kind!r} needs it",
-                remedy="Give the file, folder or device node",
-            )
+        _check_place(camera, f"{path}: $.camera[{at}]")
     _check_can(path, config.can)
     if config.link.endpoint and not (config.link.server_key and config.link.key):
         raise ConfigError(
@@ -248,4 +265,34 @@ def _check_can(path: Path, buses: tuple[CanSection, ...]) -> None:
             raise ConfigError(
                 f"{path}: $.can[{at}].speed = {bus.speed!r} needs MESSAGE.SIGNAL and a database",
                 remedy="Write for example speed = 'WHEELS.SPEED', database = 'vehicle.dbc'",
+            )
+
+
+def _check_place(camera: CameraSection, where: str) -> None:
+    """A file or node has a path, a stream a url, and neither has both."""
+    needed = "url" if camera.is_stream else "" if camera.kind == "synthetic" else "path"
+    for key, remedy in (
+        ("path", "Give the file, folder or device node"),
+        ("url", "Give the address, such as rtsp://user:password@host/path"),
+    ):
+        value = getattr(camera, key)
+        if key == needed and not value:
+            raise ConfigError(
+                f"{where}.{key} is empty, kind {camera.kind!r} needs it", remedy=remedy
+            )
+        if key == "url" and value and key != needed:
+            raise ConfigError(
+                f"{where}.url is set, kind {camera.kind!r} has none",
+                remedy="Take it away, or set kind to rtsp or stream",
+            )
+    if camera.is_stream:
+        try:
+            check_url(camera.url)
+        except UsageError as error:
+            raise ConfigError(f"{where}.url: {error.message}", remedy=error.remedy) from error
+        scheme = camera.url.partition(":")[0]
+        if camera.kind == "rtsp" and scheme not in ("rtsp", "rtsps"):
+            raise ConfigError(
+                f"{where}.url begins with {scheme!r}, kind 'rtsp' needs rtsp:// or rtsps://",
+                remedy='Set kind = "stream" for other network video',
             )

@@ -114,8 +114,12 @@ class EdgeDaemon:
 
     def _capture(self, at: int) -> Capture:
         section = self._config.camera[at]
-        make = partial(make_camera, section, self._clock)
+        make = partial(make_camera, section, self._clock, self._utc)
         return Capture(section.name, make, self._on_captured, self._runner_submit)
+
+    def _utc(self, raw_ns: int) -> tuple[int, int] | None:
+        """UTC and its bound; the clock's part is made after the cameras, asked while they run."""
+        return self._time.utc(raw_ns)
 
     def _runner_submit(self, frame: object) -> object:
         return self._runner.submit(frame)  # type: ignore[arg-type]

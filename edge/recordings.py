@@ -20,6 +20,7 @@ from syncline.log.index import FileIndex
 from syncline.log.reader import LogReader
 from syncline.log.rosbag import is_bag
 from syncline.sensors.adapters.image_folder import SUFFIXES, ImageFolder
+from syncline.sensors.adapters.network_url import SCHEMES
 from syncline.sensors.adapters.ros_bag import RosBag
 from syncline.sensors.adapters.video import VideoFile
 from syncline.sensors.frame import Exposure, FrameEvent, FrameTime, RawFrame, Stamp
@@ -251,6 +252,11 @@ def open_recording(
         LogError: It looks like a log and is none.
         UsageError: Camera or boot cannot be chosen so.
     """
+    if path.parts and path.parts[0].rstrip(":") in SCHEMES and path.parts[0].endswith(":"):
+        raise UsageError(
+            f"{path.parts[0]}//... is a live stream, not a recording",
+            remedy='Record it with: syncline run, and [[camera]] kind = "rtsp" or "stream"',
+        )
     if not path.exists():
         raise MediaError(f"{path} does not exist", remedy="Check the path")
     if not is_bag(path) and (

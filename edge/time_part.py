@@ -74,6 +74,13 @@ class TimePart:
         """Begin to listen to the sources."""
         self._thread.start()
 
+    def utc(self, raw_ns: int) -> tuple[int, int] | None:
+        """UTC of a raw time and its hard bound; None while it is not known or has no bound."""
+        known = self._service.conductor.utc(raw_ns)
+        if known is None or known.bound_ns >= NO_BOUND_NS:
+            return None
+        return known.utc_ns, known.bound_ns
+
     def add_to(self, message: pb.Health) -> None:
         """Add the state of the clock, and whether it is still looked after, to a health message."""
         if self._problem:
