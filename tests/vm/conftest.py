@@ -19,10 +19,16 @@ def in_uml(tmp_path_factory: pytest.TempPathFactory) -> Run:
         pytest.skip(f"no User-Mode Linux kernel here: apt-get install {uml.PACKAGE}")
     answers: dict[tuple[str, ...], uml.Answer] = {}
 
-    def run(program: str, *arguments: str, timeout_s: float = 100.0) -> uml.Answer:
+    def run(
+        program: str,
+        *arguments: str,
+        timeout_s: float = 100.0,
+        prepare: Callable[[Path], object] = lambda _: None,
+    ) -> uml.Answer:
         key = (program, *arguments)
         if key not in answers:
             folder: Path = tmp_path_factory.mktemp(program)
+            prepare(folder)
             name = f"tests.vm.inside.{program}"
             answers[key] = uml.run(folder, name, *arguments, timeout_s=timeout_s)
         return answers[key]

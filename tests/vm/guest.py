@@ -113,6 +113,7 @@ def set_up() -> None:
     mount("tmpfs", shared_memory, "tmpfs")
     SCRATCH.mkdir(exist_ok=True)
     EXCHANGE.mkdir(exist_ok=True)
+    Path("/proc/sys/vm/overcommit_memory").write_text("1", encoding="ascii")
     os.environ.update(TMPDIR=str(SCRATCH), HOME=str(SCRATCH), PATH="/usr/sbin:/usr/bin:/sbin:/bin")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     raise_interface("lo")
