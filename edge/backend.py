@@ -23,10 +23,10 @@ from syncline.edge.model.manifest import Manifest
 from syncline.edge.providers import (
     CPU,
     Host,
+    check_assignment,
     check_device_class,
     plan,
     provider_options,
-    warn_node_share,
 )
 from syncline.errors import DeadlineError, InferenceError, ManifestError, ProviderError
 
@@ -113,7 +113,7 @@ class Backend:
         Raises:
             IntegrityError: The model's bytes changed since the bundle was opened.
             ManifestError: The runtime refuses the graph, or graph and manifest disagree.
-            ProviderError: The provider or the hardware asked for is not here.
+            ProviderError: The provider or the hardware asked for is not here, or took nothing of it.
         """
         options = options or BackendOptions()
         manifest = bundle.manifest
@@ -122,12 +122,9 @@ class Backend:
         available = available_providers()
         if not options.any_device_class:
             check_device_class(manifest.target.device_class, Host.this(), available)
-        strict = options.strict_provider
-        chosen = plan(
-            options.providers or manifest.target.providers,
-            available,
-            strict=manifest.target.strict_provider if strict is None else strict,
-        )
+        given = options.strict_provider
+        strict = manifest.target.strict_provider if given is None else given
+        chosen = plan(options.providers or manifest.target.providers, available, strict=strict)
         session, from_cache = _open_cached(bundle, chosen.providers, options)
         counts = _nodes_by_provider(session)
         _check_input(session, manifest)
@@ -136,7 +133,7 @@ class Backend:
             digest=bundle.digest,
             ep_requested=chosen.requested,
             ep_actual=max(counts, key=lambda name: counts[name], default=CPU),
-            node_share=warn_node_share(counts, chosen.requested),
+            node_share=check_assignment(counts, chosen, strict=strict),
             from_cache=from_cache,
             output_shapes=_output_shapes(session, manifest),
             _session=session,

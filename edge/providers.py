@@ -143,15 +143,25 @@ def provider_options(name: str, cache: Path | None) -> dict[str, str]:
     return options
 
 
-def warn_node_share(actual: Mapping[str, int], requested: str) -> float:
-    """Share of the graph's nodes on the requested provider; warns when an accelerator took few."""
-    total = sum(actual.values())
-    share = actual.get(requested, 0) / total if total else 0.0
-    if requested != CPU and requested in actual and share < MIN_NODE_SHARE:
-        _log.warning(
-            "%s runs only %.0f %% of the graph's %d nodes; the rest is on the CPU",
-            requested,
-            100.0 * share,
-            total,
+def check_assignment(counts: Mapping[str, int], chosen: Plan, *, strict: bool) -> float:
+    """Share of the graph's nodes on the requested provider, once the runtime has placed them.
+
+    A runtime lists providers that it was built with; when one cannot start (no driver, no device)
+    everything lands on the CPU without an error. Warns when an accelerator took few nodes or none.
+
+    Raises:
+        ProviderError: `strict`, and the provider that is there took nothing.
+    """
+    requested, total = chosen.requested, sum(counts.values())
+    share = counts.get(requested, 0) / total if total else 0.0
+    if requested == CPU or chosen.is_fallback or share >= MIN_NODE_SHARE:
+        return share
+    message = f"{requested} runs {100.0 * share:.0f} % of the graph's {total} nodes"
+    if strict and share == 0.0:
+        raise ProviderError(
+            message,
+            remedy="Check its driver and device; `syncline model check --provider` says which "
+            "operators it lacks",
         )
+    _log.warning("%s; the rest is on the CPU", message)
     return share

@@ -15,7 +15,7 @@ from syncline.edge import providers
 from syncline.edge.backend import Backend, BackendOptions, StopSwitch, available_providers
 from syncline.edge.cache import ModelCache, cache_key
 from syncline.edge.model.bundle import Bundle
-from syncline.edge.providers import Host, check_device_class, plan, warn_node_share
+from syncline.edge.providers import Host, Plan, check_assignment, check_device_class, plan
 from syncline.edge.runner import ModelSlot, Runner
 from syncline.errors import DeadlineError, InferenceError, ManifestError, ProviderError
 
@@ -67,13 +67,31 @@ def test_edge_24_node_share_is_published_and_a_low_one_warned_about(
     caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """edge-24: share of nodes on the provider asked for; below 95 % warns."""
+    chosen = Plan(CUDA, (CUDA, CPU))
     with caplog.at_level(logging.WARNING):
-        assert warn_node_share({CUDA: 96, CPU: 4}, CUDA) == pytest.approx(0.96)
+        assert check_assignment({CUDA: 96, CPU: 4}, chosen, strict=True) == pytest.approx(0.96)
         assert not caplog.records
-        assert warn_node_share({CUDA: 94, CPU: 6}, CUDA) == pytest.approx(0.94)
+        assert check_assignment({CUDA: 94, CPU: 6}, chosen, strict=True) == pytest.approx(0.94)
         assert "94 %" in caplog.text
     backend = Backend.load(tiny.bundle(tmp_path / "b"))
     assert (backend.node_share, backend.ep_actual) == (1.0, CPU)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
+def test_edge_23_provider_that_is_listed_but_takes_nothing_is_no_silent_cpu(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """edge-23, edge-24: a runtime built with CUDA, on a machine without a driver, places all on
+    the CPU and raises nothing: strict is an error, else one warning."""
+    monkeypatch.setattr("syncline.edge.backend.available_providers", lambda: (CUDA, CPU))
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [CUDA, CPU])
+    with pytest.raises(ProviderError, match="0 % of the graph") as caught:
+        Backend.load(wants_cuda(tmp_path / "strict", strict=True))
+    assert caught.value.exit_code == 4
+    with caplog.at_level(logging.WARNING):
+        backend = Backend.load(wants_cuda(tmp_path / "free", strict=False))
+    assert (backend.ep_requested, backend.ep_actual, backend.node_share) == (CUDA, CPU, 0.0)
+    assert len([r for r in caplog.records if CUDA in r.getMessage()]) == 1
 
 
 def test_vnni_builds_run_only_where_vnni_is() -> None:
