@@ -71,6 +71,19 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class ImuReading:
+    """One sample of a live inertial sensor; None for what it does not measure.
+
+    Attributes:
+        gyro: (x, y, z) rad/s.
+        accel: (x, y, z) m/s^2.
+    """
+
+    gyro: tuple[float, float, float] | None
+    accel: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
 class ImuLog:
     """A recording of one inertial sensor.
 
