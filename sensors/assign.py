@@ -2,8 +2,10 @@
 
 Frames come in order, never before their slot, often late, and some are lost. Each frame gets the
 slot that is most likely over all strictly increasing assignments (forward-backward sums over the
-few slots that are possible). A queue released by a stall says nothing about which of its frames was
-lost; the most likely slots then assume the loss in its middle, which is wrong for the fewest.
+few slots that are possible). A queue released by a stall says little about which of its frames was
+lost: only that a stall which began before an earlier slot had less time to begin in, so that a loss
+at the queue's head is twice as likely as one inside. The most likely slots then assume the loss
+near its middle, which is wrong for the fewest.
 """
 
 from __future__ import annotations
@@ -13,9 +15,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 LOSS = 0.01
-"""Share of lost frames."""
-LOSS_AGAIN = 0.1
-"""Share of losses after a loss: they come in bursts (a link that breaks, a buffer that is full)."""
+"""Share of frames lost one by one."""
+OUTAGE = 1e-5
+"""Share of frames at which an outage begins (a link breaks): about one in an hour."""
+OUTAGE_STAYS = 0.9
+"""Share of frames lost after one that was lost in an outage."""
+QUEUE_SHARE = 0.05
+"""Frames closer than this share of a period were waiting together."""
 LOSS_COST = -math.log(LOSS)
 EARLY_SIGMA_NS = 60_000.0
 MAX_LATE_SLOTS = 40
@@ -41,6 +47,7 @@ def assign_slots(
     scale_ns: float,
     period_ns: float,
     *,
+    before_ns: float | None = None,
     left_free: bool = False,
     right_free: bool = False,
     right_open: bool = False,
@@ -52,6 +59,7 @@ def assign_slots(
         slot_ns: Times of the slots that may be used, increasing; slot 0 follows the last used one.
         scale_ns: Typical lateness.
         period_ns: Period of the grid.
+        before_ns: Time of the frame before the first; None when there was none.
         left_free: Slots before the first frame cost nothing (nothing is known yet).
         right_free: Slots after the last frame cost nothing (the next frame is not known).
         right_open: Slots beyond the given ones were lost as well.
@@ -63,12 +71,7 @@ def assign_slots(
     frames, slots = len(time_ns), len(slot_ns)
     if slots < frames or frames == 0:
         return [-1] * frames
-    queued = _queued(time_ns, period_ns)
-    rows = []
-    for time, waits in zip(time_ns, queued, strict=True):
-        costs = [late_cost(time - slot, scale_ns, period_ns, waits) for slot in slot_ns]
-        least = min(costs)
-        rows.append([math.exp(least - cost) for cost in costs])
+    rows = _rows(time_ns, slot_ns, scale_ns, period_ns, before_ns)
     left = [1.0 if left_free else _gap(s) for s in range(slots)]
     more = 1 if right_open else 0
     right = [1.0 if right_free else _gap(s + more) for s in range(slots)]
@@ -84,25 +87,55 @@ def assign_slots(
     return _strict([_median(share) for share in shares], slots)
 
 
+def _rows(
+    time_ns: Sequence[float],
+    slot_ns: Sequence[float],
+    scale_ns: float,
+    period_ns: float,
+    before_ns: float | None,
+) -> list[list[float]]:
+    """Likelihood of each frame in each slot, without regard to the others."""
+    last_ns = before_ns
+    rows = []
+    for time, (heads, waits) in zip(time_ns, _queued(time_ns, period_ns), strict=True):
+        costs = [late_cost(time - slot, scale_ns, period_ns, waits) for slot in slot_ns]
+        least = min(costs)
+        row = [math.exp(least - cost) for cost in costs]
+        if heads and last_ns is not None:
+            row = [
+                w * _room(slot - last_ns, period_ns) for w, slot in zip(row, slot_ns, strict=True)
+            ]
+        rows.append(row)
+        last_ns = time
+    return rows
+
+
+def _room(since_ns: float, period_ns: float) -> float:
+    """Time that a stall had to begin in, periods: after the last frame, before its own first."""
+    return max(since_ns / period_ns, QUEUE_SHARE)
+
+
 def _gap(lost: int) -> float:
-    """Weight of so many frames lost in a row."""
-    return LOSS * LOSS_AGAIN ** min(lost - 1, 100) if lost > 0 else 1.0
+    """Weight of so many frames lost in a row: each by itself, or all in an outage."""
+    return LOSS**lost + OUTAGE * OUTAGE_STAYS ** (lost - 1) if lost > 0 else 1.0
 
 
-def _queued(time_ns: Sequence[float], period_ns: float) -> list[bool]:
-    """Frames that came right after another, and the ones that headed such a queue."""
-    close = [b - a < 0.05 * period_ns for a, b in pairwise(time_ns)]
-    return [a or b for a, b in zip([False, *close], [*close, False], strict=True)]
+def _queued(time_ns: Sequence[float], period_ns: float) -> list[tuple[bool, bool]]:
+    """(heads a queue, is in a queue) for each frame: it came right before, or after, another."""
+    close = [b - a < QUEUE_SHARE * period_ns for a, b in pairwise(time_ns)]
+    pairs = zip([False, *close], [*close, False], strict=True)
+    return [(after and not before, before or after) for before, after in pairs]
 
 
 def _sums(rows: list[list[float]], first: list[float]) -> list[list[float]]:
     """Weight of every assignment of frames 0..i that ends in each slot, row by row."""
     out = [_scaled([a * b for a, b in zip(rows[0], first, strict=True)])]
     for row in rows[1:]:
-        gap, next_to, sums = 0.0, 0.0, []
+        single, outage, next_to, sums = 0.0, 0.0, 0.0, []
         for weight, here in zip(row, out[-1], strict=True):
-            sums.append(weight * (next_to + gap))
-            gap = gap * LOSS_AGAIN + next_to * LOSS
+            sums.append(weight * (next_to + single + outage))
+            single = (single + next_to) * LOSS
+            outage = outage * OUTAGE_STAYS + next_to * OUTAGE
             next_to = here
         out.append(_scaled(sums))
     return out

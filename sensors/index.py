@@ -60,6 +60,7 @@ class IndexTracker:
         self._placed = 0
         self._lost_grid = 0
         self._pending: list[tuple[int, Ns, bool]] = []
+        self._before_ns: Ns | None = None
         self._scale_ns = 300_000.0
 
     def add(self, arrival_ns: Ns) -> list[Indexed]:
@@ -153,6 +154,7 @@ class IndexTracker:
             [(n - self._next) * self.period_ns for n in range(start, stop)],
             self._scale_ns,
             self.period_ns,
+            before_ns=None if self._before_ns is None else self._before_ns - due0,
             right_free=right is None,
             right_open=right is not None and stop < right,
         )
@@ -165,6 +167,7 @@ class IndexTracker:
         return out
 
     def _take(self, arrival_ns: Ns, index: int) -> None:
+        self._before_ns = arrival_ns
         late = arrival_ns - self._due(index) if self._placed else 0.0
         if self._placed < COLD_FRAMES or late > -EARLY_NS:
             self._mapper.update(round(index * self.period_ns), arrival_ns)

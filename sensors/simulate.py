@@ -108,7 +108,7 @@ def simulate(spec: TraceSpec, anchor: Anchor, seed: int) -> Trace:
     exposure = _auto_exposure(spec, count, rng)
     mid = event + (exposure // 2 if anchor is Anchor.TRIGGER else -(exposure // 2))
     end = event + spec.readout_ns + (exposure if anchor is Anchor.TRIGGER else 0)
-    arrival = _deliver(spec, end + _delay(spec, count, rng), rng)
+    arrival, _ = _deliver(spec, end + _delay(spec, count, rng), rng)
     stepped = arrival >= event[0] + spec.host_step_at_s * 1e9
     arrival = arrival + np.where(stepped, spec.host_step_ns, 0)
     mid = mid + np.where(stepped, spec.host_step_ns, 0)
@@ -164,15 +164,18 @@ def _delay(spec: TraceSpec, count: int, rng: np.random.Generator) -> I64:
     return late
 
 
-def _deliver(spec: TraceSpec, ready: I64, rng: np.random.Generator) -> I64:
+def _deliver(spec: TraceSpec, ready: I64, rng: np.random.Generator) -> tuple[I64, I64]:
+    """Arrivals in order (N,), and when the consumer stalled: begin and end (K, 2)."""
     out = ready.copy()
-    stalls = rng.poisson(spec.stalls_per_min * spec.seconds / 60.0)
-    for begin in np.sort(rng.uniform(0.0, spec.seconds, stalls)):
+    count = rng.poisson(spec.stalls_per_min * spec.seconds / 60.0)
+    stalls = np.empty((count, 2), dtype=np.int64)
+    for row, begin in enumerate(np.sort(rng.uniform(0.0, spec.seconds, count))):
         start = int(ready[0] + begin * 1e9)
         end = start + int(rng.uniform(50e6, 400e6))
         out[(out >= start) & (out < end)] = end
+        stalls[row] = start, end
     ordered: I64 = np.maximum.accumulate(out)
-    return ordered
+    return ordered, stalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +189,10 @@ class TriggerTrace:
         truth_frame_id: Number of the edge that exposed each frame.
         period_ns: Period.
         base_delay_ns: Least time from edge to arrival.
+        edge_ns: Time of every edge, missed ones too, by `edge_id`.
+        edge_id: Their numbers.
+        stalls_ns: Begin and end of every stall (K, 2).
+        unplugged: (first, past the last) position of the edges during the reconnect.
     """
 
     trigger_ns: I64
@@ -194,6 +201,10 @@ class TriggerTrace:
     truth_frame_id: I64
     period_ns: float
     base_delay_ns: int
+    edge_ns: I64
+    edge_id: I64
+    stalls_ns: I64
+    unplugged: tuple[int, int]
 
     def truth(self) -> I64:
         """Index into `trigger_ns` of each frame's edge, -1 where it was missed."""
@@ -227,16 +238,19 @@ def simulate_triggers(
     edge = 1_000_000_000_000 + np.rint(ids * period_ns + rng.normal(0, 20e3, len(ids)))
     edge = edge.astype(np.int64)
     spec = TraceSpec(seconds=seconds, period_ns=period_ns, dma_ns=base_delay_ns)
-    arrival = _deliver(spec, edge + _delay(spec, len(ids), rng), rng)
+    arrival, stalls = _deliver(spec, edge + _delay(spec, len(ids), rng), rng)
     kept = rng.random(len(ids)) >= loss + ignored
+    gone = (0, 0)
     if reconnect:
         begin = int(rng.uniform(0.3, 0.7) * len(ids))
-        kept[begin : begin + int(3e9 / period_ns)] = False
+        gone = (begin, begin + int(3e9 / period_ns))
+        kept[begin : gone[1]] = False
     seen = rng.random(len(ids)) >= missed
     bounced = seen & (rng.random(len(ids)) < bounce)
     times = np.concatenate([edge[seen], edge[bounced] + rng.integers(50_000, 1_000_000)])
     names = np.concatenate([ids[seen], np.full(int(bounced.sum()), -1)])
     order = np.argsort(times, kind="stable")
     return TriggerTrace(
-        times[order], arrival[kept], names[order], ids[kept], period_ns, base_delay_ns
-    )
+        times[order], arrival[kept], names[order], ids[kept], period_ns, base_delay_ns,
+        edge, ids, stalls, gone,
+    )  # fmt: skip

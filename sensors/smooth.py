@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncline.errors import SensorDataError
-from syncline.sensors.bank import Filter, Taken
+from syncline.sensors.bank import MAX_G2, Filter, Taken
 from syncline.sensors.clock import BlockMinKalman, ClockBatch
 
 I64 = NDArray[np.int64]
@@ -132,9 +132,9 @@ def _likelihood(group: list[Taken], walk: float) -> float:
     for taken in group:
         one.p11 += taken.loosened**2
         dt_s = max(taken.t_s - last_s, 0.0)
-        late = one.step(dt_s, taken.y_ns, taken.r_ns2)
+        g2 = one.step(dt_s, taken.y_ns, taken.r_ns2)
         before = one.p00 / max(1.0 - one.p00 / taken.r_ns2, 1e-9) + taken.r_ns2
-        total -= 0.5 * (min(late * late, 16.0) + math.log(max(before, 1.0)))
+        total -= 0.5 * (min(g2, MAX_G2) + math.log(max(before, 1.0)))
         last_s = taken.t_s
     return total
 

@@ -86,6 +86,7 @@ class TriggerMatcher:
         self._edges = 0
         self._frames = 0
         self._begun = False
+        self._before_ns = 0.0
         self._last_edge: int | None = None
         self._pending: list[tuple[int, int, bool]] = []
         self._early: deque[int] = deque(maxlen=64)
@@ -200,6 +201,7 @@ class TriggerMatcher:
             slots,
             self._scale_ns,
             self.period_ns,
+            before_ns=self._before_ns if self._begun else None,
             left_free=not self._begun,
             right_free=right is None,
             right_open=right is not None and stop < right,
@@ -220,6 +222,7 @@ class TriggerMatcher:
             slot = self._slots[start + at]
             out.append(self._match(number, slot))
             self._learn(time_ns - slot.time_ns)
+        self._before_ns = self._pending[-1][1] - self._offset_ns
         self._pending.clear()
         del self._slots[: max(used, len(self._slots) - KEPT_SLOTS)]
         return out
