@@ -1,141 +1,26 @@
-"""NMEA 0183: sentences, epochs and the sky, decoded in integers.
-
-pynmeagps serves as the judge in the tests; it gives times as floats and raises on the first oddity,
-while a vehicle's serial line carries cut, merged and misspelt sentences every day.
-"""
+"""NMEA 0183: from sentences to epochs and the sky."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from syncline.errors import ClockError
+from syncline.sensors.adapters.nmea import (
+    FIX_MODES,
+    KNOT_MPS,
+    NmeaReader,
+    Sentence,
+    civil_date,
+    degrees,
+    number,
+    time_of_day_ns,
+)
 from syncline.sync.floor import utc_from_civil_ns
 from syncline.sync.sources.gnss_gate import GnssEpoch, Leap
 from syncline.sync.sources.source import GnssSignals
 from syncline.timebase import NS_PER_S
 
-MAX_SENTENCE = 128
-"""The standard says 82; some receivers send more."""
+__all__ = ["NmeaEpochs", "NmeaReader", "Sentence", "mean_of_best", "spread", "time_of_day_ns"]
+
 FRESH_NS = 3 * NS_PER_S
-FIX_MODES = frozenset("ADFPR")
-"""RMC/GLL mode letters that mean a satellite fix; E estimated, M manual, S simulator, N none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sentence:
-    """One sentence whose checksum holds.
-
-    Attributes:
-        raw_ns: When its first byte arrived.
-        talker: "GP", "GN", ...
-        kind: "RMC", "GGA", ...
-        fields: What stands between the commas.
-    """
-
-    raw_ns: int
-    talker: str
-    kind: str
-    fields: tuple[str, ...]
-
-
-class NmeaReader:
-    """Bytes in, checked sentences out; holds at most one sentence.
-
-    Args:
-        byte_ns: Time of one byte on the line (10 bits), 0 for a file or a socket.
-    """
-
-    def __init__(self, byte_ns: int = 0) -> None:
-        self.bad = 0
-        self._byte_ns = byte_ns
-        self._part = bytearray()
-        self._part_raw_ns = 0
-        self._inside = False
-
-    def feed(self, data: bytes, raw_ns: int) -> list[Sentence]:
-        """Take the bytes that were read at `raw_ns` (the arrival of the last of them)."""
-        found: list[Sentence] = []
-        for at, byte in enumerate(data):
-            if byte == 0x24:
-                self._inside = True
-                self._part.clear()
-                self._part_raw_ns = raw_ns - (len(data) - at) * self._byte_ns
-            elif self._inside:
-                self._take(byte, found)
-        return found
-
-    def _take(self, byte: int, found: list[Sentence]) -> None:
-        if byte in (0x0D, 0x0A):
-            sentence = _parse(bytes(self._part), self._part_raw_ns)
-            self.bad += sentence is None
-            if sentence is not None:
-                found.append(sentence)
-            self._inside = False
-        elif len(self._part) >= MAX_SENTENCE or not 0x20 <= byte < 0x7F:
-            # Not counted: in a mixed stream this is a "$" inside a binary frame.
-            self._inside = False
-        else:
-            self._part.append(byte)
-
-
-def _parse(body: bytes, raw_ns: int) -> Sentence | None:
-    text, star, check = body.rstrip().rpartition(b"*")
-    if not star or len(check) != 2:
-        return None
-    total = 0
-    for byte in text:
-        total ^= byte
-    try:
-        if int(check, 16) != total:
-            return None
-    except ValueError:
-        return None
-    name, *fields = text.decode("ascii").split(",")
-    if len(name) != 5 or name[0] == "P":
-        return Sentence(raw_ns, "P", name, tuple(fields))
-    return Sentence(raw_ns, name[:2], name[2:], tuple(fields))
-
-
-def time_of_day_ns(text: str) -> int | None:
-    """Nanoseconds of the day of an hhmmss[.fraction] field; None when it is not one."""
-    whole, _, part = text.partition(".")
-    if len(whole) != 6 or not whole.isdigit() or (part and not part.isdigit()) or len(part) > 9:
-        return None
-    hours, minutes, seconds = int(whole[:2]), int(whole[2:4]), int(whole[4:])
-    if hours > 23 or minutes > 59 or seconds > 60:
-        return None
-    fraction_ns = int(part.ljust(9, "0")) if part else 0
-    return (hours * 3600 + minutes * 60 + seconds) * NS_PER_S + fraction_ns
-
-
-def _date(text: str) -> tuple[int, int, int] | None:
-    if len(text) != 6 or not text.isdigit():
-        return None
-    year = int(text[4:])
-    return (1900 if year >= 80 else 2000) + year, int(text[2:4]), int(text[:2])
-
-
-def _degrees(value: str, side: str) -> float | None:
-    whole, dot, _ = value.partition(".")
-    try:
-        number = float(value) if dot or whole else None
-    except ValueError:
-        return None
-    if number is None or side not in ("N", "S", "E", "W"):
-        return None
-    degrees = int(number // 100) + number % 100 / 60
-    limit = 90 if side in "NS" else 180
-    if not degrees <= limit:
-        return None
-    return -degrees if side in "SW" else degrees
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if -1e9 < value < 1e9 else None
 
 
 class NmeaEpochs:
@@ -194,7 +79,7 @@ class NmeaEpochs:
             self._cn0_done = sorted(self._cn0.values(), reverse=True)
             self._cn0.clear()
         for at in range(3, len(s.fields) - 3, 4):
-            strength = _number(s.fields[at + 3])
+            strength = number(s.fields[at + 3])
             if strength is not None and 0 < strength < 100 and len(self._cn0) < 64:
                 self._cn0[s.talker + s.fields[at]] = strength
 
@@ -213,17 +98,17 @@ class NmeaEpochs:
         if len(f) < 9:
             return None
         self._rmc_raw_ns = s.raw_ns
-        in_day, date = time_of_day_ns(f[0]), _date(f[8])
+        in_day, date = time_of_day_ns(f[0]), civil_date(f[8])
         letter = f[11] if len(f) > 11 and f[11] else "A"
         valid = f[1] == "A" and letter in FIX_MODES
-        latitude, longitude = _degrees(f[2], f[3]), _degrees(f[4], f[5])
-        knots = _number(f[6])
+        latitude, longitude = degrees(f[2], f[3]), degrees(f[4], f[5])
+        knots = number(f[6])
         mode = self._mode(s.raw_ns) if valid else 0
         if latitude is None or longitude is None:
             mode = 0
         else:
             self._position = (latitude, longitude)
-        self._speed_mps = None if knots is None else knots * 0.514444
+        self._speed_mps = None if knots is None else knots * KNOT_MPS
         self._sky(s.raw_ns, mode)
         if in_day is None or date is None:
             return None

@@ -1,4 +1,4 @@
-"""u-blox UBX: frames, time, leap seconds, time marks, time pulses, jamming and spoofing flags.
+"""u-blox UBX: time, leap seconds, time marks, time pulses, jamming and spoofing flags.
 
 Layouts: u-blox M8 and F9 receiver descriptions (interface manuals), chapters NAV, TIM and MON.
 pyubx2 serves as the judge in the tests.
@@ -11,28 +11,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from syncline.errors import ClockError
+from syncline.sensors.adapters.ubx import (
+    LEAP_SOURCES,
+    Frame,
+    UbxReader,
+    frame_bytes,
+    nav_pvt,
+    tim_tm2,
+)
 from syncline.sync.floor import Floor, gps_to_utc_ns, utc_from_civil_ns
 from syncline.sync.sources.gnss_gate import GnssEpoch, Leap
 from syncline.sync.sources.nmea import mean_of_best, spread
 from syncline.sync.sources.source import GnssSignals
 from syncline.timebase import NS_PER_S
 
-SYNC = b"\xb5\x62"
-MAX_PAYLOAD = 8192
+__all__ = ["Frame", "PulseAhead", "TimeMark", "UbxEpochs", "UbxReader", "frame_bytes"]
+
 MS = 1_000_000
-LEAP_SOURCES = frozenset((1, 2, 3, 4, 5, 6))
-"""NAV-TIMELS srcOfCurrLs: 0 is the firmware's default and 255 unknown; the others were heard."""
 DEFAULT_GPS_LEAP_S = 18
 """GPS - UTC since 2017-01-01; only used with messages that carry GPS time and no leap second."""
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One UBX frame whose checksum holds."""
-
-    raw_ns: int
-    kind: int
-    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,69 +64,6 @@ class PulseAhead:
     raw_ns: int
     utc_ns: int
     quantisation_ps: int
-
-
-class UbxReader:
-    """Bytes in, checked frames out; holds at most one frame.
-
-    Args:
-        byte_ns: Time of one byte on the line, 0 for a file.
-    """
-
-    def __init__(self, byte_ns: int = 0) -> None:
-        self.bad = 0
-        self._byte_ns = byte_ns
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes, raw_ns: int) -> list[Frame]:
-        """Take the bytes read at `raw_ns` (arrival of the last of them)."""
-        self._buffer += data
-        found: list[Frame] = []
-        while (frame := self._next(raw_ns)) is not None:
-            if frame.payload or frame.kind:
-                found.append(frame)
-        return found
-
-    def _next(self, raw_ns: int) -> Frame | None:
-        """The next frame, an empty one for skipped bytes, or None when more bytes are needed."""
-        buffer = self._buffer
-        start = buffer.find(SYNC)
-        if start < 0:
-            del buffer[: max(len(buffer) - 1, 0)]
-            return None
-        del buffer[:start]
-        if len(buffer) < 8:
-            return None
-        size = int.from_bytes(buffer[4:6], "little")
-        if size > MAX_PAYLOAD:
-            return self._skip()
-        if len(buffer) < size + 8:
-            return None
-        if _fletcher(buffer[2 : size + 6]) != bytes(buffer[size + 6 : size + 8]):
-            return self._skip()
-        stamp = raw_ns - len(buffer) * self._byte_ns
-        frame = Frame(stamp, buffer[2] << 8 | buffer[3], bytes(buffer[6 : size + 6]))
-        del buffer[: size + 8]
-        return frame
-
-    def _skip(self) -> Frame:
-        self.bad += 1
-        del self._buffer[:2]
-        return Frame(0, 0, b"")
-
-
-def _fletcher(data: bytes | bytearray) -> bytes:
-    a = b = 0
-    for byte in data:
-        a = a + byte & 255
-        b = b + a & 255
-    return bytes((a, b))
-
-
-def frame_bytes(kind: int, payload: bytes) -> bytes:
-    """A whole frame; for tests and for asking a receiver."""
-    body = bytes((kind >> 8, kind & 255)) + len(payload).to_bytes(2, "little") + payload
-    return SYNC + body + _fletcher(body)
 
 
 class UbxEpochs:
@@ -189,30 +123,23 @@ class UbxEpochs:
         self._have_sky = True
 
     def _nav_pvt(self, frame: Frame) -> GnssEpoch | None:
-        p = frame.payload
-        year, month, day, hour, minute, second, valid = struct.unpack_from("<H6B", p, 4)
-        accuracy_ns, nano, fix, flags, flags2, used = struct.unpack_from("<IiBBBB", p, 12)
-        longitude, latitude = struct.unpack_from("<ii", p, 24)
-        speed_mm = struct.unpack_from("<i", p, 60)[0]
+        pvt = nav_pvt(frame.payload)
         self._pvt = True
-        # 1 dead reckoning only, 4 GNSS + dead reckoning, 5 time only (surveyed position)
-        self._mode = {2: 2, 3: 3, 4: 3, 5: 3}.get(fix, 0) if flags & 1 else 0
-        located = self._mode >= 2 and fix != 5
+        self._mode = pvt.fix_mode
+        located = self._mode >= 2 and not pvt.time_only
         self._see(
             frame.raw_ns,
             fix_mode=self._mode,
-            satellites=used,
-            latitude_deg=latitude * 1e-7 if located else None,
-            longitude_deg=longitude * 1e-7 if located else None,
-            speed_mps=speed_mm * 1e-3 if located else None,
-            time_accuracy_ns=accuracy_ns,
+            satellites=pvt.satellites,
+            latitude_deg=pvt.latitude_deg if located else None,
+            longitude_deg=pvt.longitude_deg if located else None,
+            speed_mps=pvt.speed_mps if located else None,
+            time_accuracy_ns=pvt.accuracy_ns,
         )
-        if valid & 3 != 3:
+        if not pvt.dated:
             return None
-        in_day = (hour * 3600 + minute * 60 + second) * NS_PER_S + nano
-        confirmed = bool(flags2 & 0x20) and flags2 & 0xC0 == 0xC0
-        leap = self._leap if valid & 4 else Leap.INVALID
-        return self._dated(frame, (year, month, day), in_day, leap, confirmed, accuracy_ns)
+        leap = self._leap if pvt.resolved else Leap.INVALID
+        return self._dated(frame, pvt.date, pvt.in_day_ns, leap, pvt.confirmed, pvt.accuracy_ns)
 
     def _nav_timeutc(self, frame: Frame) -> GnssEpoch | None:
         _, accuracy_ns, nano = struct.unpack_from("<IIi", frame.payload)
@@ -335,23 +262,18 @@ class UbxEpochs:
         return None
 
     def _tim_tm2(self, frame: Frame) -> GnssEpoch | None:
-        _, flags, count, week_r, week_f = struct.unpack_from("<BBHHH", frame.payload)
-        ms_r, ns_r, ms_f, ns_f, accuracy_ns = struct.unpack_from("<5I", frame.payload, 8)
-        base = flags >> 3 & 3
-        if not flags & 0x40 or base == 0 or (base == 1 and self._leap_s is None):
+        mark = tim_tm2(frame.payload)
+        if not mark.time_valid or mark.base == 0 or (mark.base == 1 and self._leap_s is None):
             return None
-        leap_s = 0 if base == 2 else self._leap_s or 0
-        for new, week, ms, ns, rising in (
-            (flags & 0x80, week_r, ms_r, ns_r, True),
-            (flags & 0x04, week_f, ms_f, ns_f, False),
-        ):
-            if not new:
-                continue
+        leap_s = 0 if mark.base == 2 else self._leap_s or 0
+        for edge in mark.edges:
             try:
-                utc_ns = gps_to_utc_ns(week, ms * MS + ns, leap_s, self._floor)
+                utc_ns = gps_to_utc_ns(edge.week, edge.tow_ns, leap_s, self._floor)
             except ClockError:
                 self.refused_weeks += 1
                 continue
             self.marks = self.marks[-63:]
-            self.marks.append(TimeMark(frame.raw_ns, utc_ns, rising, count, accuracy_ns))
+            self.marks.append(
+                TimeMark(frame.raw_ns, utc_ns, edge.rising, mark.count, mark.accuracy_ns)
+            )
         return None
