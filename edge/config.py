@@ -134,6 +134,22 @@ class CanSection(Section, frozen=True, kw_only=True):
     speed_unit: Literal["m/s", "km/h", "mph"] = "km/h"
 
 
+class ImuSection(Section, frozen=True, kw_only=True):
+    """One inertial sensor, through Linux industrial I/O.
+
+    Attributes:
+        name: Name in topics.
+        device: `iio:device0`, or the device's `name` or `label`.
+        rate_hz: Sampling frequency to set; 0 leaves it.
+        trigger: Trigger to set, such as `icm42605-dev1`; empty leaves it.
+    """
+
+    name: Name
+    device: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    rate_hz: NotNegative = 0.0
+    trigger: str = ""
+
+
 class ModelSection(Section, frozen=True, kw_only=True):
     """The model that runs.
 
@@ -218,6 +234,7 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
     device: DeviceSection
     camera: Annotated[tuple[CameraSection, ...], msgspec.Meta(min_length=1, max_length=16)]
     can: Annotated[tuple[CanSection, ...], msgspec.Meta(max_length=16)] = ()
+    imu: Annotated[tuple[ImuSection, ...], msgspec.Meta(max_length=16)] = ()
     model: ModelSection = ModelSection()
     record: RecordSection = RecordSection()
     link: LinkSection = LinkSection()
@@ -241,6 +258,12 @@ def load_edge_config(path: Path) -> EdgeConfig:
     for at, camera in enumerate(config.camera):
         _check_place(camera, f"{path}: $.camera[{at}]")
     _check_can(path, config.can)
+    sensors = [imu.name for imu in config.imu]
+    if len(set(sensors)) != len(sensors):
+        raise ConfigError(
+            f"{path}: two inertial sensors share a name ({', '.join(sensors)})",
+            remedy="Give every [[imu]] its own name",
+        )
     if config.link.endpoint and not (config.link.server_key and config.link.key):
         raise ConfigError(
             f"{path}: $.link.endpoint is set, $.link.server_key or $.link.key is empty",

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from syncline import topics
 from syncline.edge.cameras import make_camera
-from syncline.edge.can_bus import CanBus
 from syncline.edge.capture import Capture
 from syncline.edge.config import EdgeConfig
 from syncline.edge.health import Health
@@ -39,6 +38,7 @@ from syncline.edge.shadow_service import ShadowService
 from syncline.edge.swap import SwapEvent
 from syncline.edge.time_part import TimePart
 from syncline.edge.updater import ModelStore, UpdateEvent
+from syncline.edge.vehicle import Vehicle
 from syncline.errors import SynclineError, UsageError
 from syncline.messages import syncline_pb2 as pb
 from syncline.sensors.frame import FrameTime, RawFrame
@@ -102,15 +102,11 @@ class EdgeDaemon:
             swap_policy=swap_policy(config.model),
         )
         self._captures = [self._capture(at) for at in range(len(config.camera))]
-        self._buses = [CanBus(section, clock, self._emit) for section in config.can]
+        self._vehicle = Vehicle(config, clock, self._emit)
         self._time = TimePart(
-            config.time, data / "time", clock, self._pipeline, self._emit, self._speed_mps
+            config.time, data / "time", clock, self._pipeline, self._emit, self._vehicle.speed_mps
         )
         self._models: ModelService | None = None
-
-    def _speed_mps(self) -> float | None:
-        speeds = (bus.speed_mps() for bus in self._buses)
-        return next((speed for speed in speeds if speed is not None), None)
 
     def _capture(self, at: int) -> Capture:
         section = self._config.camera[at]
@@ -163,9 +159,8 @@ class EdgeDaemon:
         with ExitStack() as stack:
             stack.callback(self._outgoing.close)
             self._outgoing.start()
-            for bus in self._buses:
-                bus.thread.start()
-                stack.callback(bus.thread.close)
+            stack.callback(self._vehicle.close)
+            self._vehicle.start()
             self._time.start()
             stack.callback(self._time.close)
             self._runner.start()
@@ -260,10 +255,7 @@ class EdgeDaemon:
         if self._config.model.shadow:
             self._shadow.add_to(message)
         problems = [f"camera {c.name}: {c.trouble}" for c in self._captures if c.trouble]
-        for bus in self._buses:
-            bus.add_to(message)
-            if bus.thread.trouble:
-                problems.append(f"can {bus.name}: {bus.thread.trouble}")
+        problems += self._vehicle.add_to(message)
         if self._models is not None and self._models.problem:
             problems.append(f"model: {self._models.problem}")
         if problems:
