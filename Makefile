@@ -1,6 +1,6 @@
 PY  ?= python3
 BIN := .venv/bin
-.PHONY: demo test lint bench soak train clean
+.PHONY: demo test lint bench peers soak train clean
 
 demo: .venv/dev.ok            ## play a synthetic drive through the whole system and open the report
 	$(BIN)/syncline demo $(ARGS)
@@ -13,14 +13,24 @@ lint: .venv/dev.ok            ## ruff, mypy strict, import contracts
 	$(BIN)/lint-imports
 bench: .venv/dev.ok           ## performance as ratios to a peer or to the limit, in one run
 	$(BIN)/python -m pytest tests/bench -o addopts="--import-mode=importlib --strict-markers -ra" --benchmark-only --benchmark-columns=median,iqr,ops $(ARGS)
+peers: .venv-peers/ok .venv-openvino/ok   ## other runtimes for bench and soak to stand beside (optional, several GB)
 soak: .venv/dev.ok            ## long fault and statistics runs
 	$(BIN)/python -m pytest -m soak -o timeout=1800 $(ARGS)
 train: .venv/dev.ok .venv/train.ok   ## train the shipped detector again (downloads torch)
 	$(BIN)/python -m syncline.cloud.train.detector $(ARGS)
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-peers .venv-openvino build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 .venv/%.ok: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$*]'
+	@touch $@
+.venv-peers/ok: tests/bench/peers.txt
+	@$(PY) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install -q -r $<
+	.venv-peers/bin/python -m pip install -q --no-deps ultralytics==8.4.190 torchvision==0.28.0
+	@touch $@
+.venv-openvino/ok: tests/edge/openvino.txt
+	@$(PY) -m venv .venv-openvino
+	.venv-openvino/bin/python -m pip install -q -r $<
 	@touch $@
 $(BIN)/python:
 	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11+ needed: make PY=python3.11")'
