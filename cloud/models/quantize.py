@@ -204,7 +204,11 @@ def check_types(model: onnx.ModelProto, target: Target) -> None:
 
 
 def quantised_weight_range(model: onnx.ModelProto) -> tuple[int, int]:
-    """Smallest and largest int8 weight of a graph; (0, 0) without any."""
+    """Smallest and largest int8 weight of a graph; (0, 0) without any.
+
+    Within -64..64 two products with uint8 activations fit the 16 bits in which AVX2 kernels sum
+    them (`vpmaddubsw`): 2 * 64 * 255 < 2**15. Beyond it they saturate.
+    """
     values = [
         to_array(t)
         for t in model.graph.initializer

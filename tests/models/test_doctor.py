@@ -163,6 +163,35 @@ def test_wrong_activation_type_for_the_target(net: onnx.ModelProto, tmp_path: Pa
     assert [f.code for f in found.errors] == ["activation-type"]
 
 
+def test_eight_bit_weights_are_kept_off_cpus_that_saturate(
+    net: onnx.ModelProto, tmp_path: Path
+) -> None:
+    """edge-8: u8s8 gives wrong numbers on AVX2; a build for any machine may not hold it."""
+    feed = {"images": np.zeros((1, 3, H, W), np.float32)}
+    path = written(quantise_graph(net, iter([feed]), TARGETS["x86-64-vnni"]), tmp_path)
+    for device_class in ("x86-64", "any"):
+        errors = diagnose(path, device_class=device_class).errors
+        assert [f.code for f in errors] == ["int8-saturates"]
+        assert "-127 to 127" in errors[0].message
+    assert not diagnose(path, device_class="x86-64-vnni").errors
+    path = written(quantise_graph(net, iter([feed]), TARGETS["x86-64"]), tmp_path)
+    assert not diagnose(path, device_class="any").errors
+
+
+def test_a_cpu_without_vnni_is_told_what_int8_gains(
+    net: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """edge-4: what to expect here, said only of networks that int8 suits."""
+    monkeypatch.setattr("syncline.cloud.models.doctor.this_machine", lambda: TARGETS["x86-64"])
+    found = diagnose(written(net, tmp_path))
+    said = {f.code: f.message for f in found.findings}
+    assert "1.4 to 1.7x" in said["int8-no-vnni"]
+    assert "int8-no-vnni" not in codes(diagnose(written(mobseg(width=64, height=64), tmp_path)))
+    vnni = TARGETS["x86-64-vnni"]
+    monkeypatch.setattr("syncline.cloud.models.doctor.this_machine", lambda: vnni)
+    assert "int8-no-vnni" not in codes(diagnose(written(net, tmp_path)))
+
+
 def test_absent_provider_is_said_to_be_unchecked(net: onnx.ModelProto, tmp_path: Path) -> None:
     found = diagnose(written(net, tmp_path), providers=["QNNExecutionProvider"])
     assert "provider-not-checked" in codes(found)

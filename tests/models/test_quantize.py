@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -72,6 +73,32 @@ def test_seven_bit_weights_for_x86_without_vnni(
     eight = quantise_graph(small_net, calibration(small_net, frames), TARGETS["x86-64-vnni"])
     assert quantised_weight_range(seven) == (-64, 64)
     assert quantised_weight_range(eight) == (-127, 127)
+
+
+def bright_net() -> onnx.ModelProto:
+    """All weights equal and positive: every product is as large as products get."""
+    builder = GraphBuilder("net")
+    x = builder.node("Relu", [builder.conv("images", np.full((64, 3, 1, 1), 0.3, np.float32))])
+    for outputs in (64, 64, 4):
+        x = builder.node("Relu", [builder.conv(x, np.full((outputs, 64, 1, 1), 0.02, np.float32))])
+    shape = [1, 3, H, W]
+    return builder.model(
+        [("images", onnx.TensorProto.FLOAT, shape)], [(x, onnx.TensorProto.FLOAT, [1, 4, H, W])]
+    )
+
+
+def test_seven_bits_never_saturate_and_eight_do_without_vnni() -> None:
+    """edge-8: the brightest frame through u8s7 is right on any x86; u8s8 is right with VNNI."""
+    net = bright_net()
+    feed: dict[str, Array] = {"images": np.ones((1, 3, H, W), np.float32)}
+    wanted = GraphSession(serialise(net)).run(feed)[0]
+    off = {}
+    for name in ("x86-64", "x86-64-vnni"):
+        model = quantise_graph(net, iter([feed]), TARGETS[name])
+        off[name] = float(np.abs(GraphSession(serialise(model)).run(feed)[0] / wanted - 1).max())
+    assert off["x86-64"] < 0.02
+    if platform.machine() == "x86_64":
+        assert off["x86-64-vnni"] < 0.02 if has_vnni() else off["x86-64-vnni"] > 0.2
 
 
 def test_symmetric_zero_points_for_tensorrt(
