@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,8 @@ from syncline.sensors.adapters.extras import need
 from syncline.timebase import NS_PER_S, Clock
 
 CHUNK_ROWS = 8192
-"""Frames in memory at a time."""
+"""Frames of all buses in memory at a time."""
+MAX_GROUPS = 256
 
 _FRAME = "CAN_DataFrame"
 
@@ -23,20 +25,25 @@ _FRAME = "CAN_DataFrame"
 class Mf4Log:
     """Frames of an ASAM MDF 4 bus log.
 
-    Times are the logger's own clock: its start time plus the frame's offset. Frames of one bus
-    come in order; buses follow one another, because a file stores them apart.
+    Times are the logger's own clock: its start time plus the frame's offset. A file may store its
+    buses apart, each in a group of its own: they are merged into one stream in order of time, of
+    equal times the group that stands first in the file.
     Memory: `CHUNK_ROWS` frames and what asammdf keeps of the file's index.
 
     Args:
         path: The log.
+
+    Attributes:
+        errors: Frames left out because they contradict themselves.
+        backward: Frames that a bus holds before an earlier one; they come where they stand.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.errors = 0
+        self.errors = self.backward = 0
 
     def frames(self) -> Iterator[CanFrame]:
-        """Frames, bus by bus.
+        """Frames of all buses in order of time.
 
         Raises:
             UsageError: asammdf is not installed.
@@ -48,9 +55,12 @@ class Mf4Log:
             groups = sorted({group for group, _ in mdf.channels_db.get(_FRAME, ())})
             if not groups:
                 raise LogError(f"{self._path} holds no {_FRAME}", remedy="Give a CAN bus log")
+            if len(groups) > MAX_GROUPS:
+                raise LogError(f"{self._path}: {len(groups)} groups, limit {MAX_GROUPS}")
             start_ns = round(mdf.header.start_time.timestamp() * 1e6) * 1000
-            for group in groups:
-                yield from self._group(mdf, group, start_ns)
+            rows = max(CHUNK_ROWS // len(groups), 1)
+            buses = [self._group(mdf, group, start_ns, rows) for group in groups]
+            yield from heapq.merge(*buses, key=_time)
         finally:
             mdf.close()
 
@@ -63,17 +73,21 @@ class Mf4Log:
                 f"cannot read {self._path}: {error}", remedy="Give a finalised MF4 file"
             ) from error
 
-    def _group(self, mdf: Any, group: int, start_ns: int) -> Iterator[CanFrame]:
+    def _group(self, mdf: Any, group: int, start_ns: int, chunk: int) -> Iterator[CanFrame]:
         rows = int(mdf.groups[group].channel_group.cycles_nr)
-        for offset in range(0, rows, CHUNK_ROWS):
-            count = min(CHUNK_ROWS, rows - offset)
+        last_ns = -(2**62)
+        for offset in range(0, rows, chunk):
+            count = min(chunk, rows - offset)
             try:
                 signal = mdf.get(
                     _FRAME, group=group, raw=True, record_offset=offset, record_count=count
                 )
             except Exception as error:  # see _open
                 raise LogError(f"{self._path}: frames {offset}.. are damaged: {error}") from error
-            yield from self._rows(signal, start_ns)
+            for frame in self._rows(signal, start_ns):
+                self.backward += frame.t_ns < last_ns
+                last_ns = max(last_ns, frame.t_ns)
+                yield frame
 
     def _rows(self, signal: Any, start_ns: int) -> Iterator[CanFrame]:
         table = signal.samples
@@ -93,6 +107,10 @@ class Mf4Log:
             yield CanFrame(
                 int(t_ns[k]), Clock.DEVICE, f"can{bus[k]}", int(ids[k]), bool(extended[k]), body
             )
+
+
+def _time(frame: CanFrame) -> int:
+    return frame.t_ns
 
 
 def _silence_destructor(error: BaseException) -> None:
