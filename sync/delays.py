@@ -25,6 +25,9 @@ _LOG_RATES = np.log(_RATES)
 _SQRT2 = math.sqrt(2.0)
 _LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
 _LOG2 = math.log(2.0)
+_INV_SQRT2 = 1.0 / _SQRT2
+_INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
+_PHI = 2.0 * _INV_SQRT_2PI
 # erfcx by Chebyshev fit, relative error 1.2e-7 (Press et al., Numerical Recipes, 6.2.2)
 _ERFC = (
     0.17087277,
@@ -107,6 +110,55 @@ def tilt(excess: Floats, var: Floats, log_weights: Floats, active: NDArray[np.in
     slope = (share * g).sum(axis=1)
     curve = (share * (h + g * g)).sum(axis=1) - slope * slope
     return Tilt(top + np.log(total), slope, curve, share)
+
+
+Scales = tuple[tuple[float, float], ...]
+"""Rate and weight times rate of the scales that matter to a line."""
+
+
+def scales_of(log_weights: Floats) -> Scales:
+    """The scales of a line that weigh more than a five-hundredth."""
+    active = [(r, w) for r, w in zip(_RATES.tolist(), np.exp(log_weights).tolist(), strict=True)]
+    return tuple((r, w * r) for r, w in active if w > 2e-3)
+
+
+def match(excess: float, var: float, scales: Scales) -> tuple[float, float]:
+    """Slope and curvature of `tilt` for a single row, in plain floats.
+
+    Args:
+        excess: Observed delay minus the cavity mean of the path line, s.
+        var: Cavity variance plus noise variance, s^2.
+        scales: Of the line.
+    """
+    sd = math.sqrt(var)
+    u = excess / sd
+    bell = _INV_SQRT_2PI * math.exp(-0.5 * u * u) if u > 0.0 else 1.0
+    total = slope = curve = 0.0
+    for rate, weight in scales:
+        t = rate * sd - u
+        if t < -6.0:
+            # far out in the tail: a pure exponential
+            p = weight * math.exp(rate * (0.5 * rate * var - excess))
+            g = rate
+            total += p
+            slope += p * g
+            curve += p * g * g
+            continue
+        if t < 25.0:
+            rho = _PHI * math.exp(-0.5 * t * t) / math.erfc(t * _INV_SQRT2)
+        else:
+            # Laplace's continued fraction of the Mills ratio
+            rho = t + 1.0 / (t + 2.0 / (t + 3.0 / t))
+        p = bell * weight / rho
+        g = rate - rho / sd
+        h = rho * (t - rho) / var
+        total += p
+        slope += p * g
+        curve += p * (g * g + (min(0.0, h)))
+    if total <= 0.0:
+        return 0.0, 0.0
+    slope /= total
+    return slope, curve / total - slope * slope
 
 
 def prior_counts(round_trip_s: float, strength: float) -> Floats:

@@ -10,18 +10,25 @@ States of the joint window are remembered for half an hour. Two tests compare th
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections import deque
 from dataclasses import dataclass
 
 from syncline.sync.gate import Edges, Path, departure
 from syncline.sync.hard import HardInterval
+from syncline.sync.line import Line
 from syncline.sync.settings import EstimatorSettings
-from syncline.sync.window import Line, Window
+from syncline.sync.window import Window
 
 _SPACING_S = 60.0
 _MEMORY = 48
 _RECENT = 8
+_LAGS_S = tuple(3.5 * _SPACING_S * 1.5**i for i in range(7))
+"""How far back the remembered clock is compared: 3.5 to 40 minutes, in equal ratios."""
+
+
+Paths = dict[str, Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,7 @@ class Memory:
 
     line: Line
     window: Window
-    paths: dict[str, Path]
+    paths: Paths
 
 
 class DragWatch:
@@ -46,9 +53,7 @@ class DragWatch:
         line = window.line
         if line is None or (self.history and line.t - self.history[-1].line.t < _SPACING_S):
             return False
-        found = {name: window.path(name) for name in window.by_name}
-        paths = {name: path for name, path in found.items() if path is not None}
-        self.history.append(Memory(line, window.snapshot(), paths))
+        self.history.append(Memory(line, window.snapshot(), window.all_paths()))
         return True
 
     def note(self, name: str, edges: Edges) -> None:
@@ -69,39 +74,83 @@ class DragWatch:
         rates = [p.y for p in past]
         return max(rates) - min(rates) < 0.5 * s.rate_step_limit
 
-    def rate_step(self, now: float, names: list[str]) -> tuple[list[str], Memory | None]:
+    def suspects(self, now: float, names: list[str]) -> list[Memory]:
+        """Remembered clocks whose predictions are no longer near the newest ones, oldest first.
+
+        What was accepted moved the prediction, so a source that left by `room` moved its edges
+        by about as much; half of that is the sign to look at every exchange.
+
+        Args:
+            now: Seconds since the epoch.
+            names: Lines of the sources in use.
+        """
+        newest = self.history[-1].paths if self.history else {}
+        return [m for m in self._memories(now) if self._moved(m, now, names, newest)]
+
+    def _moved(self, memory: Memory, now: float, names: list[str], newest: Paths) -> bool:
+        line = memory.line
+        dt = now - line.t
+        move = line.y * dt
+        grown = dt * (2.0 * line.xy + dt * line.yy) + line.wander * line.wander * dt**3 / 3.0
+        floor = self.settings.gate_floor_s
+        for name in names:
+            old, new = memory.paths.get(name), newest.get(name)
+            if old is None or new is None:
+                continue
+            var = min(old[3], old[1])
+            room = 0.5 * (floor + 0.005 * (old[0] - old[2]) + 5.0 * math.sqrt(var + grown))
+            if abs(new[0] - old[0] - move) > room or abs(new[2] - old[2] - move) > room:
+                return True
+        return False
+
+    def _memories(self, now: float) -> list[Memory]:
+        """The remembered clocks nearest to the lags of the tests, the oldest first."""
+        found: list[Memory] = []
+        times = [m.line.t for m in self.history]
+        i = -1
+        for lag in reversed(_LAGS_S):
+            j = bisect.bisect_left(times, now - lag - _SPACING_S)
+            if j > i and j < len(times) and now - times[j] >= _LAGS_S[0]:
+                found.append(self.history[j])
+                i = j
+        return found
+
+    def rate_step(
+        self, now: float, names: list[str], memories: list[Memory]
+    ) -> tuple[list[str], Memory | None]:
         """All sources in use left the remembered clock faster than an oscillator can.
 
         Args:
             now: Seconds since the epoch.
             names: Lines of the sources in use.
+            memories: Remembered clocks to compare with.
         """
         s = self.settings
-        for memory in self._memories(now, s.rate_step_horizon_s):
+        for memory in memories:
+            if now - memory.line.t > s.rate_step_horizon_s:
+                continue
             left, stayed = self._split(memory, now, names, s.rate_step_limit)
             if left and not stayed and self._record(memory):
                 return left, memory
         return [], None
 
-    def conflict(self, now: float, names: list[str]) -> tuple[list[str], Memory | None]:
+    def conflict(
+        self, now: float, names: list[str], memories: list[Memory]
+    ) -> tuple[list[str], Memory | None]:
         """Sources that left the remembered clock while others stayed with it.
 
         Args:
             now: Seconds since the epoch.
             names: Lines of the sources in use.
+            memories: Remembered clocks to compare with.
         """
         if len(names) < 2:
             return [], None
-        for memory in self._memories(now, self.settings.conflict_horizon_s):
+        for memory in memories:
             left, stayed = self._split(memory, now, names, 0.0)
             if left and stayed and self._record(memory):
                 return left, memory
         return [], None
-
-    def _memories(self, now: float, horizon_s: float) -> list[Memory]:
-        lags = [(now - m.line.t, m) for m in self.history]
-        found = [m for lag, m in lags if 3.5 * _SPACING_S <= lag <= horizon_s]
-        return found[:: max(1, len(found) // 12)]
 
     def _split(
         self, memory: Memory, now: float, names: list[str], rate: float

@@ -13,13 +13,15 @@ import math
 from dataclasses import dataclass
 
 from syncline.sync.events import Adjust, Event, StateChange, Verdict
+from syncline.sync.line import Line
 from syncline.sync.measurement import UNUSABLE, Flag, Measurement
 from syncline.sync.oscillator import LearnedOscillator
 from syncline.sync.selection import NORMAL_KINDS, Selection
 from syncline.sync.settings import EstimatorSettings
 from syncline.sync.watch import Watch
-from syncline.sync.window import Line
 from syncline.timebase import NO_BOUND_NS, MappingSegment, TimeState
+
+_CLEAR = Flag.NONE
 
 __all__ = ["LearnedOscillator", "SourceStatus", "TimeEstimator"]
 
@@ -61,6 +63,7 @@ class TimeEstimator:
         self.settings = settings or EstimatorSettings()
         self.core = Selection(self.settings, learned, keep=keep)
         self._started = False
+        self._expiry_s = self.settings.expiry_bound_ns * 1e-9
         self._state = TimeState.COLD
         self._segment: MappingSegment | None = None
         self._next_id = 1
@@ -81,15 +84,19 @@ class TimeEstimator:
         """Take one measurement (in order of arrival) and tell what changed."""
         core = self.core
         core.events = []
-        watch = core.watches.setdefault(m.source, Watch(m.source))
-        if m.flags & UNUSABLE:
+        watch = core.watches.get(m.source)
+        if watch is None:
+            watch = core.watches[m.source] = Watch(m.source)
+        if m.flags is not _CLEAR and m.flags & UNUSABLE:
             core.verdict(watch, Verdict.UNUSABLE, f"flags {Flag(m.flags & UNUSABLE).name}")
             return core.events
         if not self._started:
             self._started = True
             core.raw0_ns, core.utc0_ns = m.raw_ns, m.utc_ns
         t = core.seconds(m.raw_ns)
-        core.now = max(core.now, core.seconds(m.known_raw_ns))
+        known = core.seconds(m.arrival_raw_ns or m.known_raw_ns)
+        if known > core.now:
+            core.now = known
         watch.heard(t)
         if m.kind in NORMAL_KINDS:
             core.take_normal(watch, m, t)
@@ -203,75 +210,93 @@ class TimeEstimator:
     def _settle(self, *, force: bool = False) -> None:
         """Retire silent tracks, set the state, publish."""
         core = self.core
+        now = core.now
         for watch in core.watches.values():
-            silent = core.now - watch.last_t > max(5.0, 4.0 * watch.interval_s)
-            if watch.track is not None and silent and watch.track.count > 1:
+            track, silent = watch.track, now - watch.last_t
+            if track is not None and silent > max(5.0, 4.0 * watch.interval_s) and track.count > 1:
                 core.darken(watch)
-        new, reason = self._judge_state()
+        line = core.line()
+        if line is None:
+            return
+        drift = core.drift(line)
+        x = line.at(now)
+        hard = core.hard.bound(now, x, line.y, drift)
+        new, reason = self._judge_state(hard)
         if new != self._state:
             core.events.append(StateChange(core.now_ns(), self._state, new, reason))
             self._state = new
             force = True
-        self._publish(force=force or core.restarted)
+        if force or core.restarted or not self._holds(line, x, hard):
+            self._publish(line, hard, drift)
         core.restarted = False
 
-    def _judge_state(self) -> tuple[TimeState, str]:
-        core = self.core
-        line, now = core.line(), core.now
-        if line is None:
-            return TimeState.COLD, "no measurement"
-        hard = core.hard.bound(now, line.at(now), line.y, core.drift(line))
-        if hard * 1e9 > self.settings.expiry_bound_ns:
+    def _judge_state(self, hard: float) -> tuple[TimeState, str]:
+        if hard > self._expiry_s:
             return TimeState.COLD, f"bound {hard:.3g} s beyond the limit"
-        watches = list(core.watches.values())
-        fresh = [w for w in watches if w.run < 2 and now - w.last_accept_t <= w.patience_s]
-        dragging = [w.name for w in watches if w.verdict == Verdict.DRAGGING]
+        now, fresh, refused, dragging = self.core.now, 0, "", ""
+        for w in self.core.watches.values():
+            if w.verdict is Verdict.DRAGGING:
+                dragging = f"{dragging}, {w.name}" if dragging else w.name
+            if w.run >= 2:
+                refused = f"{refused}, {w.name}" if refused else w.name
+                continue
+            quiet = now - w.last_accept_t
+            if quiet <= 5.0 or quiet <= w.patience_s:
+                fresh += 1
         if dragging and fresh:
-            return TimeState.INTERFERENCE, f"dragged by {', '.join(dragging)}"
+            return TimeState.INTERFERENCE, f"dragged by {dragging}"
         if fresh:
-            return TimeState.SYNCED, f"{len(fresh)} sources"
-        refused = [w.name for w in watches if w.run >= 2]
+            return TimeState.SYNCED, f"{fresh} sources"
         if refused:
-            return TimeState.SUSPECT, f"only refused sources: {', '.join(refused)}"
+            return TimeState.SUSPECT, f"only refused sources: {refused}"
         return TimeState.HOLDOVER, "no source heard"
 
-    def _publish(self, *, force: bool) -> None:
-        """A new segment when the mapping, its bound or the state changed enough to matter."""
-        core = self.core
-        line = core.line()
-        if line is None:
-            return
-        new = self._mapping(line)
-        old = self._segment
-        moved = 0
-        if old is not None:
-            moved = new.utc0_ns - old.utc_ns(new.raw0_ns)
-            gone = old.bound_ns(new.raw0_ns)
-            still = abs(moved) < 0.1 * math.sqrt(new.cov[0]) and abs(new.rate - old.rate) < 1e-8
-            if still and not force and 0.9 * gone < new.hard_bound_ns <= gone:
-                return
+    def _holds(self, line: Line, x: float, hard: float) -> bool:
+        """True while the published segment says what the line does, near enough to keep it."""
+        old, core = self._segment, self.core
+        if old is None or not -1e-8 < line.y - old.rate < 1e-8:
+            return False
+        raw_ns = core.now_ns()
+        moved = core.utc0_ns + (raw_ns - core.raw0_ns) + round(x * 1e9) - old.utc_ns(raw_ns)
+        share = self.settings.adjust_share * 1e9
+        if moved * moved >= share * share * line.var(core.now):
+            return False
+        gone, new = old.bound_ns(raw_ns), self._bound_ns(hard)
+        return 0.9 * gone < new <= gone
+
+    def _publish(self, line: Line, hard: float, drift: float) -> None:
+        """A new segment: the mapping, its bound or the state changed enough to matter."""
+        new, old = self._mapping(line, hard, drift), self._segment
         self._segment = new
         self._next_id += 1
-        if old is not None and moved:
-            core.events.append(Adjust(new.raw0_ns, new.id, moved, new.rate - old.rate))
+        if old is not None:
+            moved = new.utc0_ns - old.utc_ns(new.raw0_ns)
+            if moved:
+                change = new.rate - old.rate
+                self.core.events.append(Adjust(new.raw0_ns, new.id, moved, change))
 
-    def _mapping(self, line: Line) -> MappingSegment:
+    def _utc_ns(self, line: Line, raw_ns: int) -> int:
+        core = self.core
+        return core.utc0_ns + (raw_ns - core.raw0_ns) + round(line.at(core.now) * 1e9)
+
+    def _bound_ns(self, hard: float) -> int:
+        known = self.core.hard.known
+        return min(math.ceil(hard * 1e9), NO_BOUND_NS) if known else NO_BOUND_NS
+
+    def _mapping(self, line: Line, hard: float, drift: float) -> MappingSegment:
         core = self.core
         raw_ns, now = core.now_ns(), core.now
-        x, dt = line.at(now), now - line.t
-        drift = core.drift(line)
-        hard = core.hard.bound(now, x, line.y, drift)
-        bound_ns = min(math.ceil(hard * 1e9), NO_BOUND_NS) if core.hard.known else NO_BOUND_NS
+        dt = now - line.t
         return MappingSegment(
             id=self._next_id,
             revision=0,
             boot_id=self.boot_id,
             raw0_ns=raw_ns,
-            utc0_ns=core.utc0_ns + (raw_ns - core.raw0_ns) + round(x * 1e9),
+            utc0_ns=self._utc_ns(line, raw_ns),
             rate=line.y,
             cov=(line.var(now) * 1e18, (line.xy + line.yy * dt) * 1e18, line.yy * 1e18),
             wander_ns2_per_s=(line.wander * 60.0) ** 2 * 1e18 / 3.0,
-            hard_bound_ns=bound_ns,
+            hard_bound_ns=self._bound_ns(hard),
             drift_limit_ppb=drift * 1e9,
             state=self._state,
             sources=tuple(w.name for w in core.watches.values() if w.verdict == Verdict.SELECTED),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from syncline.sync.hard import HardInterval
+from syncline.sync.line import Line
 from syncline.sync.settings import EstimatorSettings
-from syncline.sync.window import Line, Window
+from syncline.sync.window import Window
 
 
-@dataclass(frozen=True, slots=True)
-class Edges:
+class Edges(NamedTuple):
     """An exchange as two bounds of the offset at local midpoint `t`, seconds."""
 
     t: float
@@ -20,8 +20,7 @@ class Edges:
     sigma: float
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """By how much (s) an exchange contradicts the own clock; does a shorter path explain it?
 
     Attributes:
@@ -108,16 +107,3 @@ def against_proof(
     grow = 2.0 * settings.rate_sigma * dt + settings.gate_floor_s
     low, high = hard.low + line.y * dt - grow, hard.high + line.y * dt + grow
     return Finding(max(e.lower - high, low - e.upper), False)
-
-
-def uninformative(window: Window, name: str, e: Edges, settings: EstimatorSettings) -> bool:
-    """True when an exchange queued beyond all doubt in both ways: no edge is near its line."""
-    line, path = window.line, window.path(name)
-    if line is None or path is None or abs(e.t - line.t) > 300.0:
-        return False
-    top, top_var, bottom, bottom_var = path
-    dt, move = e.t - line.t, line.at(e.t) - line.x
-    wander = max(line.wander, settings.gate_wander)
-    grown = dt * (2.0 * line.xy + dt * line.yy) + wander * wander * abs(dt) ** 3 / 3.0
-    up, down = e.upper - top - move, bottom + move - e.lower
-    return min(up, down) > 5.0 * math.sqrt(max(top_var, bottom_var) + max(grown, 0.0))

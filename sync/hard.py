@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass
+@dataclass(slots=True)
 class HardInterval:
     """Interval of the offset UTC - raw, seconds.
 
@@ -50,7 +50,10 @@ class HardInterval:
             self.low, self.high = min(low, self.low), max(high, self.high)
             self.clashes += 1
             return False
-        self.low, self.high = max(low, self.low), min(high, self.high)
+        if low > self.low:
+            self.low = low
+        if high < self.high:
+            self.high = high
         return True
 
     def widen(self, by: float) -> None:
@@ -61,5 +64,6 @@ class HardInterval:
     def bound(self, t: float, offset: float, rate: float, drift: float) -> float:
         """Greatest possible error of `offset` at `t`."""
         dt = t - self.t
-        low, high = self.low + rate * dt, self.high + rate * dt
-        return max(high - offset, offset - low, 0.0) + drift * abs(dt)
+        above, below = self.high + rate * dt - offset, offset - self.low - rate * dt
+        worst = max(below, above)
+        return (max(0.0, worst)) + drift * abs(dt)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
+Row = tuple[float, float, float, int, float, float, float]
+"""t, obs, var, line, sign, tau, nu: the columns of `Rows`."""
 
 
 def _f() -> Floats:
@@ -57,17 +59,24 @@ class Rows:
     def __len__(self) -> int:
         return len(self.t)
 
-    def append(self, t: float, line: int, values: list[tuple[float, float, float]]) -> None:
-        """Add rows (obs, sign, var) at time `t`, keeping the order of time."""
-        n, a = len(self.t), len(values)
-        obs, sign, var = (np.array(v, dtype=np.float64) for v in zip(*values, strict=True))
-        at = n if n == 0 or t >= self.t[-1] else int(np.searchsorted(self.t, t, side="right"))
-        zero = np.zeros(a)
-        tau = np.where(sign == 0.0, 1.0 / var, 0.0)
-        new = (np.full(a, t), obs, var, np.full(a, line, dtype=np.intp), sign, tau, zero)
-        for name, extra in zip(self.__dataclass_fields__, new, strict=True):
+    def extend(self, new: list[Row]) -> Ints:
+        """Add rows, keeping the order of time.
+
+        Returns:
+            Where each row came from: the old ones by their index, the new ones after them.
+        """
+        n, columns = len(self.t), np.array(new, dtype=np.float64).T
+        order = np.arange(n + len(new))
+        t = np.concatenate((self.t, columns[0]))
+        tail = t[max(n - 1, 0) :]
+        sorted_already = bool((tail[1:] >= tail[:-1]).all())
+        if not sorted_already:
+            order = np.argsort(t, kind="stable")
+        for name, extra in zip(self.__dataclass_fields__, columns, strict=True):
             old = getattr(self, name)
-            setattr(self, name, np.concatenate((old[:at], extra, old[at:])))
+            both = np.concatenate((old, extra.astype(old.dtype)))
+            setattr(self, name, both if sorted_already else both[order])
+        return order
 
     def drop_first(self, count: int) -> None:
         """Forget the oldest `count` rows."""

@@ -9,14 +9,16 @@ import math
 
 from syncline.sync.drag import DragWatch, Memory, hidden, impossible
 from syncline.sync.events import Event, SourceVerdict, Step, Verdict
-from syncline.sync.gate import Edges, Finding, against_path, against_proof, uninformative
+from syncline.sync.gate import Edges, Finding, against_path, against_proof
 from syncline.sync.hard import HardInterval
+from syncline.sync.line import Line
+from syncline.sync.majority import Record, overruled
 from syncline.sync.measurement import Measurement, SourceKind
 from syncline.sync.oscillator import LearnedOscillator
 from syncline.sync.settings import EstimatorSettings
 from syncline.sync.track import Block, Track
-from syncline.sync.watch import Refused, Watch, agree
-from syncline.sync.window import Line, Window
+from syncline.sync.watch import Refused, Watch
+from syncline.sync.window import Window
 from syncline.timebase import NS_PER_S, Clock
 
 NORMAL_KINDS = (SourceKind.GNSS, SourceKind.PPS, SourceKind.CHRONY, SourceKind.LOGGER)
@@ -54,7 +56,10 @@ class Selection:
         self.events: list[Event] = []
         self.restarted = False
         self._middle = (-1e18, 0.0, 0.0)
-        self._waiting = 0
+        self._own: Line | None = None
+        self._own_at = math.nan
+        self._gnss_trust = settings.gnss_trust_ns * 1e-9
+        self._gnss_bias_var = (settings.gnss_bias_ns * 1e-9) ** 2
 
     # -- time and the own clock ------------------------------------------------------------------
 
@@ -75,15 +80,29 @@ class Selection:
 
     def line(self) -> Line | None:
         """The own clock: the best fresh track, else the window."""
+        if self._own_at != self.now:
+            self._own, self._own_at = self._choose(), self.now
+        return self._own
+
+    def changed(self) -> None:
+        """The own clock may be another one from now on."""
+        self._own_at = math.nan
+
+    def _choose(self) -> Line | None:
         best = self.window.line
         for watch in self.watches.values():
             track = watch.track
-            if track is None or track.count < 2 or watch.verdict != Verdict.SELECTED:
+            if track is None or track.count < 2 or watch.verdict is not Verdict.SELECTED:
                 continue
-            xx = track.xx + (self.settings.gnss_bias_ns * 1e-9) ** 2
+            xx = track.xx + self._gnss_bias_var
             wander = self.window.wander
             line = Line(track.t, track.x, track.y, xx, track.xy, track.yy, wander)
-            if best is None or line.var(self.now) <= best.var(self.now):
+            # a fresh track that is the surer at its own time stays so for the next seconds
+            if (
+                best is None
+                or (xx <= best.xx and self.now - track.t < 2.0)
+                or line.var(self.now) <= best.var(self.now)
+            ):
                 best = line
         return best
 
@@ -91,18 +110,22 @@ class Selection:
         """Rate error that the hard bound allows for."""
         s = self.settings
         limit = s.proof_drift_ppb if proof else s.drift_limit_ppb
-        sigma = 5.0 * math.sqrt(line.yy) * self.optimism(2.0)
-        return limit * 1e-9 + (sigma if self.young() else min(sigma, 1e-5))
+        optimism = 1.0 + 2.0 * s.fresh_rows / (self.window.taken + 1)
+        sigma = 5.0 * math.sqrt(line.yy) * optimism
+        if sigma > 1e-5 and not self.young():
+            sigma = 1e-5
+        return limit * 1e-9 + sigma
 
     def optimism(self, weight: float = 1.0) -> float:
         """Factor by which a rate learnt from few rows is surer than it should be."""
-        rows = len(self.window.rows) + self.window.absorbed + 1
-        return 1.0 + weight * self.settings.fresh_rows / rows
+        return 1.0 + weight * self.settings.fresh_rows / (self.window.taken + 1)
 
     def sigma(self, m: Measurement) -> float:
         """Stamp noise of a measurement, s."""
-        default = self.settings.gnss_sigma_ns if m.kind in NORMAL_KINDS else self.settings.stamp_ns
-        return max(m.uncertainty_ns or default, 1.0) * m.inflation * 1e-9
+        if m.uncertainty_ns > 0:
+            return max(m.uncertainty_ns, 1.0) * m.inflation * 1e-9
+        s = self.settings
+        return (s.gnss_sigma_ns if m.kind in NORMAL_KINDS else s.stamp_ns) * m.inflation * 1e-9
 
     def young(self) -> bool:
         """True while the own clock has no record that could outvote a majority."""
@@ -134,14 +157,10 @@ class Selection:
             )
             return
         watch.min_delay_s = min(watch.min_delay_s, 2.0 * half)
+        self.changed()
         self.window.add_exchange(watch.line, t, edges.upper, edges.lower, edges.sigma)
         self.drags.note(watch.line, edges)
-        if self._idle(watch, edges):
-            self._waiting += 1
-            self.accept(watch, t)
-            self._prove(watch, edges, root)
-            return
-        if not self.solve():
+        if not self.follow():
             item = Refused(t, edges.lower - root, edges.upper + root, m)
             self.refuse(watch, item, abs(watch.offset_s))
         elif watch.verdict != Verdict.DRAGGING or watch.fits:
@@ -178,19 +197,14 @@ class Selection:
         self.hard.move(edges.t, line.y, self.drift(line, proof=True))
         self.hard.prove(edges.lower - root + share, edges.upper + root - share)
 
-    def _idle(self, watch: Watch, edges: Edges) -> bool:
-        """True when a reply queued so long in both ways that it can wait for the next solve."""
-        settled = len(self.window.rows) + self.window.absorbed >= 100
-        if not settled or self._waiting >= 3 or watch.verdict != Verdict.SELECTED:
-            return False
-        return uninformative(self.window, watch.line, edges, self.settings)
-
-    def solve(self) -> bool:
-        """Solve the window and let the drag tests look at it; False when it went astray."""
-        before = self.window.line
-        line = self.window.solve(self.settings.sweeps + 1 if self._waiting else None)
-        self._waiting = 0
-        good = before is None or not self._astray(line)
+    def follow(self) -> bool:
+        """Solve the window when due and let the drag tests look; False if it went astray."""
+        window = self.window
+        self.changed()
+        line = window.solve() if window.due or window.line is None else window.line
+        good = not self._astray(line)
+        if not good and window.pending:
+            good = not self._astray(window.solve())
         if not good and self.drags.history:
             self.window = self.drags.history[-1].window.snapshot()
         remembered = good and self.drags.remember(self.window)
@@ -210,28 +224,29 @@ class Selection:
 
     def take_normal(self, watch: Watch, m: Measurement, t: float) -> None:
         """Judge and use a sample of a one-way source."""
-        s, offset, sigma = self.settings, self.offset(m), self.sigma(m)
+        offset, sigma = self.offset(m), self.sigma(m)
         line = self.line()
-        trust = max(s.gnss_trust_ns * 1e-9, 5.0 * sigma) + m.root_bound_ns * 1e-9
-        watch.offset_s = offset - line.at(t) if line else 0.0
+        trust = max(self._gnss_trust, 5.0 * sigma) + m.root_bound_ns * 1e-9
+        watch.offset_s = offset - line.at(t) if line is not None else 0.0
         if line is not None and not self._normal_fits(watch, line, t, offset, sigma, trust):
             self.refuse(watch, Refused(t, offset - trust, offset + trust, m), abs(watch.offset_s))
             return
         if self._feed_track(watch, line, t, offset, sigma):
             self.accept(watch, t)
-            rate, drift = (line.y, self.drift(line, proof=True)) if line else (0.0, 0.0)
-            self.hard.move(t, rate, drift)
+            if line is not None:
+                self.hard.move(t, line.y, self.drift(line, proof=True))
             self.hard.prove(offset - trust, offset + trust)
 
     def _normal_fits(
         self, watch: Watch, line: Line, t: float, offset: float, sigma: float, trust: float
     ) -> bool:
-        dev = abs(offset - line.at(t))
-        room = self.settings.gate_sigma * math.sqrt(line.var(t) + sigma * sigma)
-        if watch.verdict == Verdict.DRAGGING:
+        dev = abs(watch.offset_s)
+        if watch.verdict is Verdict.DRAGGING:
+            room = self.settings.gate_sigma * math.sqrt(line.var(t) + sigma * sigma)
             return self._drag_over(watch, line, t, offset) and dev < room
-        hard = self.hard.bound(t, line.at(t), line.y, self.drift(line)) + trust
-        return dev < max(room, hard)
+        if dev < self.hard.bound(t, line.at(t), line.y, self.drift(line)) + trust:
+            return True
+        return dev < self.settings.gate_sigma * math.sqrt(line.var(t) + sigma * sigma)
 
     def _drag_over(self, watch: Watch, line: Line, t: float, offset: float) -> bool:
         """A source that dragged must run at the own clock's rate before it is heard again."""
@@ -251,10 +266,12 @@ class Selection:
         if track is None:
             rate, rate_var = (line.y, 4.0 * line.yy) if line else (self.window.rate0, 1.0)
             rate_var = min(rate_var, s.rate_sigma**2)
+            self.changed()
             watch.track = Track(t, offset, sigma, rate, rate_var)
             if self.window.line is None:
-                self._feed_block(watch, Block(t, offset, sigma, 1))
+                self._feed_block(watch, Block(t, offset, sigma))
             return True
+        self.changed()
         wander = max(self.window.wander, 1e-10)
         track.update(t, offset, sigma, wander, s.white_fm)
         step = track.drag(sigma, min(wander, s.drag_wander), s.drag_limit)
@@ -267,10 +284,11 @@ class Selection:
 
     def _feed_block(self, watch: Watch, block: Block) -> None:
         self.window.add_normal(watch.line, block.t, block.offset, block.sigma)
-        self.solve()
+        self.follow()
 
     def _drag_found(self, watch: Watch, track: Track, step: float) -> None:
         mark, watch.track = track.before_drag(), None
+        self.changed()
         reason = f"rate stepped by {step * 1e6:+.2f} ppm at once: no oscillator does that"
         self.verdict(watch, Verdict.DRAGGING, reason)
         if mark is None:
@@ -280,14 +298,18 @@ class Selection:
         if window is None or line.var(self.now) < window.var(self.now):
             name = f"{watch.line}!"
             self.window.add_normal(name, mark.t, mark.x, math.sqrt(mark.xx) + 1e-7)
-            self.solve()
+            self.follow()
 
     def darken(self, watch: Watch) -> None:
         """A one-way source left: what its track had gathered goes to the window."""
         assert watch.track is not None
         for block in watch.track.flush():
-            self._feed_block(watch, block)
+            self.window.add_normal(watch.line, block.t, block.offset, block.sigma)
+            self.window.due = True
         watch.track = None
+        self.changed()
+        if self.window.due:
+            self.follow()
 
     # -- accept, refuse, restart -----------------------------------------------------------------
 
@@ -295,8 +317,10 @@ class Selection:
         """Note that a measurement was used."""
         watch.accept(t)
         self.accepted += 1
-        self.last_accept = max(self.last_accept, t)
-        self.verdict(watch, Verdict.SELECTED, "")
+        if t > self.last_accept:
+            self.last_accept = t
+        if watch.verdict is not Verdict.SELECTED:
+            self.verdict(watch, Verdict.SELECTED, "")
 
     def refuse(self, watch: Watch, item: Refused, violation: float) -> None:
         """Note that a measurement contradicts the own clock."""
@@ -307,48 +331,20 @@ class Selection:
             verdict = Verdict.OUTLIER if watch.run < 2 else Verdict.FALSETICKER
             reason = f"contradicts the own clock by {violation * 1e3:.3g} ms"
             self.verdict(watch, verdict, reason)
-        self._consider_restart()
+        record = Record(self.now, self.born, self.accepted, self.last_accept, self.young())
+        items, why = overruled(list(self.watches.values()), record, self.settings)
+        if items:
+            self.restart(items, why)
 
     def verdict(self, watch: Watch, verdict: Verdict, reason: str) -> None:
         """Set a source's verdict and tell when it changed."""
         changed = watch.verdict != verdict
         watch.verdict, watch.reason = verdict, reason
         if changed:
+            self.changed()
             offset_ns = round(watch.offset_s * 1e9)
             event = SourceVerdict(self.now_ns(), watch.name, verdict, reason, offset_ns)
             self.events.append(event)
-
-    def _consider_restart(self) -> None:
-        """Yield to a consistent majority: at once while young, later to three sources or time."""
-        since = [[i for i in w.refused if i.t > w.last_accept_t] for w in self.watches.values()]
-        items = sorted((i for group in since for i in group), key=lambda i: i.t)
-        if len(items) < 2:
-            return
-        if self.young():
-            need = max(2, min(self.accepted, self.settings.young_count))
-            if (
-                self._outnumbered(since)
-                and len(items) >= need
-                and agree(items, 2.0 * self.settings.rate_sigma, 0.0)
-            ):
-                self.restart(items, f"{len(items)} replies against {self.accepted}")
-            return
-        if any(i.t <= self.last_accept for i in items) or not agree(items, 5e-5, 0.0):
-            return
-        voters = [g for g in since if len(g) >= 3]
-        if len(voters) >= 3:
-            self.restart(items, f"{len(voters)} sources agree against the own clock")
-        elif self.now - self.last_accept > self.settings.trust_ratio * (
-            self.last_accept - self.born
-        ):
-            self.restart(items, "refused for longer than the own clock's record can outweigh")
-
-    def _outnumbered(self, since: list[list[Refused]]) -> bool:
-        """True unless more sources stand by the own clock than speak against it."""
-        against = sum(1 for group in since if group)
-        watches = zip(self.watches.values(), since, strict=True)
-        for_it = sum(1 for w, group in watches if not group and w.verdict == Verdict.SELECTED)
-        return against >= for_it
 
     def restart(self, items: list[Refused], reason: str) -> None:
         """Begin a new timescale from refused measurements; only ever a new segment."""
@@ -361,6 +357,7 @@ class Selection:
             self.window = Window(self.settings, before.y, sigma, keep=self.keep)
         else:
             self.window = self.fresh_window()
+        self.changed()
         self.hard = HardInterval()
         self.drags.clear()
         self.accepted, self.born = 0, items[0].t
@@ -387,12 +384,16 @@ class Selection:
         if line is None or leads:
             return
         selected = {w.line: w for w in self.watches.values() if w.verdict == Verdict.SELECTED}
-        left, memory = self.drags.conflict(self.now, list(selected))
+        names = list(selected)
+        suspects = self.drags.suspects(self.now, names)
+        if not suspects:
+            return
+        left, memory = self.drags.conflict(self.now, names, suspects)
         if memory is not None:
             reason = "leaves the own clock while other sources stay with it"
             self._go_back(memory, [selected[name] for name in left], reason)
             return
-        left, memory = self.drags.rate_step(self.now, list(selected))
+        left, memory = self.drags.rate_step(self.now, names, suspects)
         if memory is not None:
             reason = "leaves the own clock faster than an oscillator can change its rate"
             age = self.now - memory.line.t
@@ -403,6 +404,7 @@ class Selection:
     def _go_back(self, memory: Memory, accused: list[Watch], reason: str) -> None:
         """Return to the remembered window; the accused are judged strictly from now on."""
         self.window = memory.window.snapshot()
+        self.changed()
         self.window.cap_wander(max(2.0 * memory.line.wander, 5e-9))
         for watch in accused:
             watch.run = 2

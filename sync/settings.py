@@ -12,7 +12,13 @@ class EstimatorSettings:
     Attributes:
         window_rows: Rows kept exactly; older ones live on in the prior.
         knots: Knots of the oscillator in the window.
-        sweeps: EP sweeps per measurement.
+        absorb_knots: Knots over the rows that leave the window together.
+        sweeps: Least EP sweeps per joint solve.
+        sweeps_most: Most of them, while edges still move.
+        solve_interval: Most measurements of a source between two joint solves.
+        solve_every_s: Longest time between two joint solves while measurements come, s.
+        solve_share: A joint solve comes at least when a line has grown by one part in so many.
+        surprise: Sigmas by which one measurement may move the posterior without a joint solve.
         damp: Damping of the EP sites.
         wander_start: First guess of random-walk FM, 1/sqrt(s): high, so that no oscillator is
             taken for a lying source.
@@ -55,14 +61,20 @@ class EstimatorSettings:
         trust_ratio: Refused sources outweigh the own clock after this many times its own record.
         rate_step_limit: Rate step of the oscillator within the horizon that is still believed.
         rate_step_horizon_s: That horizon.
-        conflict_horizon_s: How far back sources are compared with the remembered clock.
+        adjust_share: Share of its sigma by which the mapping moves before a new segment is made.
         reboot_rate_sigma: Change of rate over a reboot, one sigma.
         expiry_bound_ns: Hard bound beyond which the time is no longer offered (COLD).
     """
 
     window_rows: int = 128
     knots: int = 12
+    absorb_knots: int = 4
     sweeps: int = 1
+    sweeps_most: int = 8
+    solve_interval: int = 64
+    solve_every_s: float = 600.0
+    solve_share: int = 12
+    surprise: float = 3.0
     damp: float = 0.7
     wander_start: float = 5e-8
     wander_typical: float = 2e-9
@@ -104,6 +116,6 @@ class EstimatorSettings:
     trust_ratio: float = 3.0
     rate_step_limit: float = 3e-6
     rate_step_horizon_s: float = 1800.0
-    conflict_horizon_s: float = 7200.0
+    adjust_share: float = 0.25
     reboot_rate_sigma: float = 1e-7
     expiry_bound_ns: float = 1e9

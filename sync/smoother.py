@@ -78,6 +78,8 @@ class Stretch:
 
 def gather(window: Window) -> Stretch | None:
     """All rows that a window accepted, the absorbed ones first."""
+    if window.pending:
+        window.solve()
     parts = [window.rows]
     kept = window.kept
     while kept is not None:
@@ -90,9 +92,9 @@ def gather(window: Window) -> Stretch | None:
     rows = Rows(*(getattr(rows, n)[order] for n in _columns()))
     return Stretch(
         rows,
-        tuple(line.name for line in window.lines),
-        tuple(line.normal for line in window.lines),
-        tuple(line.round_trip_s for line in window.lines),
+        tuple(line.name for line in window.paths.lines),
+        tuple(line.normal for line in window.paths.lines),
+        tuple(line.round_trip_s for line in window.paths.lines),
         window.wander,
         window.line.y,
     )
@@ -149,7 +151,7 @@ class Smoother:
 
             if sweep == 0:
                 self._log_weights = np.log(counts / counts.sum(axis=1, keepdims=True))
-            post = system.sweep(self._weights, learn, 1, 0.5)
+            post = system.sweep(self._weights, learn, (1, 1), 0.5)
             rows.tau, rows.nu = post.tau, post.nu
             energy, number = post.energy
             if sweep >= 2 and number > 8:

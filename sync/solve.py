@@ -22,6 +22,9 @@ from syncline.sync.wander import NS, interpolate, knot_map
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
+_SETTLED = 0.5
+"""Sigmas by which a sweep may move a predicted edge for the last time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prior:
@@ -70,11 +73,14 @@ class Posterior:
     nu: Floats
     energy: tuple[float, int]
 
-    def covariance(self, h: Floats) -> Floats:
-        """Covariance of linear functionals `h` (n, 2K + 2S) of the physical unknowns."""
-        g = self.root @ (h @ self.map).T
-        out: Floats = g.T @ g
-        return out
+    def newest(self) -> tuple[Floats, Floats]:
+        """Mean and covariance of [x, y | c_1, b_1, ...] at the last knot, absolute."""
+        j = 2 * len(self.knots) - 2
+        mean, g = self.mean[j:].copy(), self.root @ self.map[j:].T
+        t0, x0, y0 = self.base
+        mean[0] += x0 + y0 * (float(self.knots[-1]) - t0) / NS
+        mean[1] += y0
+        return mean, g.T @ g
 
 
 class System:
@@ -128,20 +134,26 @@ class System:
         w = np.linalg.inv(np.linalg.cholesky(lam))
         return w.T @ (w @ (a.T @ (nu + tau * self.obs))), w
 
+    def newest(self, tau: Floats, nu: Floats) -> tuple[Floats, Floats]:
+        """Mean and covariance of [x, y | c_1, b_1, ...] at the last knot for given sites."""
+        mean, w = self.gauss(tau, nu)
+        z = self.start + self.map @ mean
+        return Posterior(self.knots, z, self.map, w, self.base, tau, nu, (0.0, 0)).newest()
+
     def sweep(
         self,
         weights: Callable[[], tuple[Floats, Ints]],
         learn: Callable[[Floats, Ints, Ints], None],
-        sweeps: int,
+        sweeps: tuple[int, int],
         damp: float,
     ) -> Posterior:
-        """Run EP sweeps from given sites.
+        """Run EP sweeps from given sites until they settle.
 
         Args:
             weights: Gives log weights of the active scales per line (S, A) and their indices (A,).
             learn: Takes the responsibilities (E, A), edge rows (E,) and active scales of a sweep.
-            sweeps: How many; 0 only solves.
-            damp: Share of the new site taken at each sweep, 0..1.
+            sweeps: Least and most. After the least, more only while the predicted edges still move.
+            damp: Share of the new site taken at the first sweep, 0..1.
         """
         rows = self.rows
         edge = np.flatnonzero(rows.sign)
@@ -152,8 +164,9 @@ class System:
         line = rows.line[edge]
         a, obs, var = self.a[edge], self.obs[edge], self.var[edge]
         mean, w = self.gauss(tau, nu)
-        for _ in range(sweeps if len(edge) else 0):
-            m, v = a @ mean - obs, _variance(w, a)
+        m = a @ mean - obs
+        for sweep in range(sweeps[1] if len(edge) else 0):
+            v = _variance(w, a)
             inv = 1.0 / v
             cv = 1.0 / np.maximum(inv - tau[edge], 1e-3 * inv)
             cm = cv * (m * inv - nu[edge])
@@ -167,9 +180,14 @@ class System:
             # the cavity is 1e14 times wider than the noise and `den` is lost.
             most = 1.0 / (var * np.maximum(tau_new, 1.0 / var))
             tau_new, nu_new = tau_new * most, nu_new * most
-            tau[edge] += damp * (tau_new - tau[edge])
-            nu[edge] += damp * (nu_new - nu[edge])
+            # parallel updates overshoot while all edges lean on the same cavity: ever shorter steps
+            step = damp * min(1.0, 3.0 / (sweep + 1.0))
+            tau[edge] += step * (tau_new - tau[edge])
+            nu[edge] += step * (nu_new - nu[edge])
             mean, w = self.gauss(tau, nu)
+            before, m = m, a @ mean - obs
+            if sweep + 1 >= sweeps[0] and np.max(np.abs(m - before) / np.sqrt(v)) < _SETTLED:
+                break
         u, root = mean[self.noise], w[:, self.noise]
         energy = float(u @ u + np.sum(root * root)), len(u)
         z = self.start + self.map @ mean

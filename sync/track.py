@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 BLOCK_S = 16.0
 QUARANTINE_S = 40.0
@@ -18,8 +18,7 @@ _MARK_S = 4.0
 _MIN_LAG_S = 7.9
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """A state of the filter kept for the drag test: time, offset, rate and covariance."""
 
     t: float
@@ -36,14 +35,12 @@ class Mark:
         return self.x + self.y * dt, var
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Mean of consecutive samples: time, offset, sigma, count."""
+class Block(NamedTuple):
+    """Mean of consecutive samples: time, offset, sigma."""
 
     t: float
     offset: float
     sigma: float
-    count: int
 
 
 class Track:
@@ -87,9 +84,6 @@ class Track:
         self.recent.append((t, offset))
         if not self.marks or t - self.marks[-1].t >= _MARK_S:
             self.marks.append(self.state())
-        self._gather(t, offset, sigma)
-
-    def _gather(self, t: float, offset: float, sigma: float) -> None:
         if self._open and t - self._open[0][0] >= BLOCK_S:
             self._close(sigma)
         self._open.append((t, offset))
@@ -98,11 +92,13 @@ class Track:
         n = len(self._open)
         t = sum(a for a, _ in self._open) / n
         offset = self._open[0][1] + sum(o - self._open[0][1] for _, o in self._open) / n
-        self.blocks.append(Block(t, offset, math.sqrt(sigma * sigma / n + 4e-16), n))
+        self.blocks.append(Block(t, offset, math.sqrt(sigma * sigma / n + 4e-16)))
         self._open = []
 
     def ripe(self, now: float) -> list[Block]:
         """Blocks that have passed quarantine."""
+        if not self.blocks or now - self.blocks[0].t <= QUARANTINE_S:
+            return []
         out = []
         while self.blocks and now - self.blocks[0].t > QUARANTINE_S:
             out.append(self.blocks.popleft())
@@ -124,21 +120,21 @@ class Track:
             wander: Random-walk FM, 1/sqrt(s).
             limit: Rate step that is still believed.
         """
-        n = len(self.recent)
-        if n < 4:
+        if len(self.recent) < 4:
             return 0.0
-        t = sum(a for a, _ in self.recent) / n
-        base = self.recent[0][1]
-        offset = base + sum(o - base for _, o in self.recent) / n
+        (ta, a), (tb, b), (tc, c), (td, d) = self.recent
+        t = ta + 0.25 * ((tb - ta) + (tc - ta) + (td - ta))
+        offset = a + 0.25 * ((b - a) + (c - a) + (d - a))
         for mark in self.marks:
             lag = t - mark.t
             if lag < _MIN_LAG_S:
                 break
-            x, var = mark.predict(t, wander)
-            dev = offset - x
-            allowed = limit + 6.0 * wander * math.sqrt(lag)
-            if abs(dev) > allowed * lag and dev * dev > 64.0 * (var + sigma * sigma / n):
-                return dev / lag
+            dev = offset - mark.x - mark.y * lag
+            if abs(dev) > limit * lag:
+                _, var = mark.predict(t, wander)
+                allowed = limit + 6.0 * wander * math.sqrt(lag)
+                if abs(dev) > allowed * lag and dev * dev > 64.0 * (var + 0.25 * sigma * sigma):
+                    return dev / lag
         return 0.0
 
     def before_drag(self) -> Mark | None:

@@ -27,7 +27,7 @@ class Refused:
     measurement: Measurement
 
 
-@dataclass
+@dataclass(slots=True)
 class Watch:
     """One source as selection sees it.
 
@@ -85,13 +85,15 @@ class Watch:
         if self.last_t > -1e17:
             gap = min(max(t - self.last_t, 0.0), 4096.0)
             self.interval_s = gap if self.interval_s == 0.0 else 0.7 * self.interval_s + 0.3 * gap
-        self.last_t = max(t, self.last_t)
+        if t > self.last_t:
+            self.last_t = t
 
     def accept(self, t: float) -> None:
         """Note an accepted measurement."""
         self.accepted += 1
         self.run = self.fits = 0
-        self.refused.clear()
+        if self.refused:
+            self.refused.clear()
         self.last_accept_t = t
 
     def refuse(self, item: Refused) -> None:
