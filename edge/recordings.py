@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from syncline import topics
 from syncline.edge.boots import choose_boot, messages_per_boot
+from syncline.edge.clip import ClipRecording
 from syncline.edge.config import CameraSection
 from syncline.edge.recorded_time import recorded_timer, timing_of_message
 from syncline.edge.replay import Damage, Timed, recording_boot_id
@@ -22,6 +23,7 @@ from syncline.log.rosbag import is_bag
 from syncline.sensors.adapters.image_folder import SUFFIXES, ImageFolder
 from syncline.sensors.adapters.network_url import SCHEMES
 from syncline.sensors.adapters.ros_bag import RosBag
+from syncline.sensors.adapters.sidecar import sidecar_path
 from syncline.sensors.adapters.video import VideoFile
 from syncline.sensors.frame import Exposure, FrameEvent, FrameTime, RawFrame, Stamp
 from syncline.sensors.timer import FrameTimer
@@ -238,7 +240,7 @@ def decode_picture(data: bytes, name: str) -> Image:
 
 def open_recording(
     path: Path, camera: CameraSection, *, only: str = "", boot: str = ""
-) -> MediaRecording | LogRecording:
+) -> MediaRecording | LogRecording | ClipRecording:
     """Open whatever lies at a path.
 
     Args:
@@ -268,6 +270,8 @@ def open_recording(
             f"{path} is no recording of ours: --boot {boot} chooses nothing",
             remedy="Leave --boot away",
         )
+    if path.is_file() and (sidecar := sidecar_path(path)) and sidecar.suffix == ".mcap":
+        return ClipRecording(path, sidecar, camera=only)
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         raise MediaError(f"{path} is a single picture", remedy="Give its folder")
     return MediaRecording(path, camera, only=only)

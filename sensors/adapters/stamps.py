@@ -1,4 +1,4 @@
-"""Frame times beside a video: `clip.mp4.stamps`, written by whoever took the pictures.
+"""Frame times beside a video: `clip.mp4.stamps`, and what any sidecar tells (`sidecar`).
 
 One line per frame in presentation order, either `time_ns` or `frame,time_ns` with frames counted
 from 0. A first line such as `# event=mid sigma_ns=2000` says what the times mark; without it they
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncline.errors import MediaError
-from syncline.sensors.frame import FrameEvent
+from syncline.sensors.frame import Exposure, FrameEvent, Stamp
+from syncline.timebase import Clock
 
 MAX_BYTES = 512 << 20
 """Largest stamps file that is read: four days at 60 frames a second."""
@@ -31,19 +32,51 @@ class FrameStamps:
         frame: int64 (N,), frame numbers in presentation order, ascending.
         t_ns: int64 (N,), ascending.
         event: What the times mark.
-        sigma_ns: Their stated standard deviation.
+        sigma_ns: Their stated standard deviation, of all or of each (N,).
+        bias_ns: int64 (N, 2), low and high of each; None = none.
+        exposures: Exposure of each; empty = not told.
+        is_whole: It tells of every frame of its video, so that their counts are equal.
     """
 
     frame: NDArray[np.int64]
     t_ns: NDArray[np.int64]
     event: FrameEvent
-    sigma_ns: float
+    sigma_ns: float | NDArray[np.float64]
+    bias_ns: NDArray[np.int64] | None = None
+    exposures: tuple[Exposure | None, ...] = ()
+    is_whole: bool = False
 
-    def of(self, frame: int) -> int | None:
-        """Time of a frame; None when the file does not tell it."""
+    def of(self, frame: int) -> Stamp | None:
+        """Stamp of a frame; None when the file does not tell it."""
+        at = self._at(frame)
+        if at is None:
+            return None
+        sigma_ns = self.sigma_ns if isinstance(self.sigma_ns, float) else float(self.sigma_ns[at])
+        bias_ns = (0, 0)
+        if self.bias_ns is not None:
+            bias_ns = int(self.bias_ns[at, 0]), int(self.bias_ns[at, 1])
+        return Stamp(int(self.t_ns[at]), Clock.MONOTONIC_RAW, self.event, sigma_ns, bias_ns)
+
+    def exposure_of(self, frame: int) -> Exposure | None:
+        """Exposure of a frame; None when the file does not tell it."""
+        at = self._at(frame)
+        return self.exposures[at] if at is not None and self.exposures else None
+
+    def _at(self, frame: int) -> int | None:
         at = int(np.searchsorted(self.frame, frame))
-        found = at < len(self.frame) and int(self.frame[at]) == frame
-        return int(self.t_ns[at]) if found else None
+        return at if at < len(self.frame) and int(self.frame[at]) == frame else None
+
+    def check_count(self, frames: int, video: Path) -> None:
+        """Refuse a file that tells of another number of frames than its video has.
+
+        Raises:
+            MediaError: Their counts differ, and no frame numbers say which is missing.
+        """
+        if self.is_whole and len(self.frame) != frames:
+            raise MediaError(
+                f"{video} has {frames} pictures, its sidecar tells of {len(self.frame)}",
+                remedy="Make both anew together, or add a column of frame numbers to a CSV",
+            )
 
 
 def stamps_path(video: Path) -> Path:

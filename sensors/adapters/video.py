@@ -1,6 +1,6 @@
 """A video file as a camera: presentation times become device stamps, never `index / fps`.
 
-A stamps file beside the video (`stamps.py`) tells the times better than the container. A GoPro's
+A sidecar beside the video (`sidecar.py`) tells the times better than the container. A GoPro's
 telemetry track gives every frame its exposure.
 """
 
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from syncline.errors import MediaError
 from syncline.sensors.adapter import Health, HealthState
 from syncline.sensors.adapters.gopro import bind_exposures, read_telemetry
-from syncline.sensors.adapters.stamps import FrameStamps, read_stamps, stamps_path
+from syncline.sensors.adapters.sidecar import read_sidecar, sidecar_path
+from syncline.sensors.adapters.stamps import FrameStamps
 from syncline.sensors.frame import Exposure, FrameEvent, Quality, RawFrame, Stamp
 from syncline.timebase import NS_PER_S, Clock
 
@@ -94,15 +95,16 @@ class VideoFile:
         """Stamps beside the file and exposures inside it; damaged telemetry costs no picture."""
         assert self._container is not None
         self._notes = []
-        stamps = stamps_path(self._path)
-        self._stamps = read_stamps(stamps) if stamps.is_file() else None
-        if self._stamps is not None:
-            self._notes.append(f"times from {stamps.name}")
+        sidecar = sidecar_path(self._path)
+        self._stamps = None if sidecar is None else read_sidecar(sidecar)
         self._offsets_ns, self._exposures = None, ()
         if any(stream.type == "data" for stream in self._container.streams):
             self._read_exposures()
-        if self._stamps is not None and self._offsets_ns is None:
-            self._offsets_ns = presentation_offsets(self._path)
+        if sidecar is not None and self._stamps is not None:
+            self._notes.append(f"times from {sidecar.name}")
+            if self._offsets_ns is None:
+                self._offsets_ns = presentation_offsets(self._path)
+            self._stamps.check_count(len(self._offsets_ns), self._path)
 
     def _read_exposures(self) -> None:
         try:
@@ -170,14 +172,17 @@ class VideoFile:
         """None for a frame that the stamps file does not tell of."""
         index = self._frames if self._offsets_ns is None else self._index_of(offset_ns)
         # Half a tick of rounding is the only error we know of; its spread is uniform.
-        t_ns, sigma_ns, event = self._start_ns + offset_ns, self.tick_ns / 12**0.5, FrameEvent.EOF
-        if self._stamps is not None:
-            stamped_ns = self._stamps.of(index)
-            if stamped_ns is None:
-                self._errors += 1
-                return None
-            t_ns, sigma_ns, event = stamped_ns, self._stamps.sigma_ns, self._stamps.event
+        sigma_ns = self.tick_ns / 12**0.5
+        t_ns = self._start_ns + offset_ns
+        stamp: Stamp | None = Stamp(t_ns, Clock.MONOTONIC_RAW, FrameEvent.EOF, sigma_ns)
         exposure = self._exposures[index] if index < len(self._exposures) else None
+        if self._stamps is not None:
+            stamp = self._stamps.of(index)
+            exposure = self._stamps.exposure_of(index) or exposure
+        if stamp is None:
+            self._errors += 1
+            return None
+        t_ns = stamp.t_ns
         image: NDArray[np.uint8] = np.asarray(frame.to_ndarray(format="bgr24"), dtype=np.uint8)
         self._frames += 1
         self._last_ns = t_ns
@@ -185,7 +190,7 @@ class VideoFile:
             camera=self._camera,
             sequence=index,
             device_ticks=None,
-            driver=Stamp(t_ns, Clock.MONOTONIC_RAW, event, sigma_ns),
+            driver=stamp,
             arrival=Stamp(t_ns, Clock.MONOTONIC_RAW, FrameEvent.ARRIVAL),
             exposures=() if exposure is None else (exposure,),
             payload=image,

@@ -1,4 +1,4 @@
-"""`syncline log convert`: foreign bags to ours, ours to Rerun."""
+"""`syncline log convert`: foreign bags to ours, ours to Rerun or to plain video."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ def convert(
     path: Path,
     out: Path,
     *,
-    to: Literal["mcap", "rerun"] = "mcap",
+    to: Literal["mcap", "rerun", "video"] = "mcap",
+    camera: str = "",
     json_: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
     """Convert a ROS 2 bag or a recording.
@@ -22,17 +23,26 @@ def convert(
     Args:
         path: ROS 2 bag (mcap, db3 or folder), MCAP file, or recording folder.
         out: New file.
-        to: mcap: one syncline file; rerun: an .rrd with pictures, boxes, positions and curves.
+        to: mcap: one syncline file; rerun: an .rrd with pictures, boxes, positions and curves;
+            video: a camera's pictures as MP4, with its frame times beside it in OUT.mcap.
+        camera: The camera of a video, where there are several.
         json_: Print one JSON object instead of lines.
     """
     if to == "rerun":
         found: dict[str, object] = {"out": out, "messages": _rerun(path, out)}
+    elif to == "video":
+        found = _video(path, out, camera)
     else:
         found = _mcap(path, out)
     if json_:
         print(json.dumps(found, default=str))
         return 0
-    print(f"{out}: {found['messages']} messages")
+    what = "pictures" if to == "video" else "messages"
+    print(f"{out}: {found['messages']} {what}")
+    if to == "video":
+        print(f"{found['sidecar']}: their times")
+        if found["unmatched"]:
+            print(f"  left out: {found['unmatched']} pictures or times without the other")
     damaged = found.get("damaged")
     for line in damaged if isinstance(damaged, list) else []:
         print(f"  damaged: {line}")
@@ -43,6 +53,12 @@ def _rerun(path: Path, out: Path) -> int:
     from syncline.log.rerun_view import to_rerun
 
     return to_rerun(path, out)
+
+
+def _video(path: Path, out: Path, camera: str) -> dict[str, object]:
+    from syncline.log.clip import export_clip
+
+    return asdict(export_clip(path, out, camera))
 
 
 def _mcap(path: Path, out: Path) -> dict[str, object]:

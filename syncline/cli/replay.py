@@ -19,8 +19,7 @@ from syncline.timebase import ManualClock, OsClock, RawClock
 if TYPE_CHECKING:
     from syncline.edge.job import Result
     from syncline.edge.model.bundle import Bundle
-    from syncline.edge.recordings import LogRecording, MediaRecording
-    from syncline.edge.replay import ReplayOptions, ReplayReport
+    from syncline.edge.replay import Recording, ReplayOptions, ReplayReport
     from syncline.edge.sinks import Sink
 
 
@@ -111,7 +110,7 @@ def _damage_text(report: ReplayReport) -> str:
 
 @dataclass
 class _Job:
-    source: MediaRecording | LogRecording
+    source: Recording
     bundle: Bundle
     options: ReplayOptions
     threads: int
