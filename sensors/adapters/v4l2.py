@@ -24,6 +24,7 @@ from syncline.sensors.adapters.v4l2_layer import (
     open_linuxpy,
 )
 from syncline.sensors.adapters.v4l2_stamp import (
+    DISTRUST_FRAMES,
     FrameCounter,
     StampFault,
     frame_exposure,
@@ -83,6 +84,7 @@ class V4l2Camera:
         self._state = HealthState.CLOSED
         self._counter = FrameCounter()
         self._faults: Counter[StampFault] = Counter()
+        self._distrusted = 0
         self._frames = self._errors = self._reconnects = 0
         self._last_ns: int | None = None
         self._event = FrameEvent.ARRIVAL
@@ -139,7 +141,7 @@ class V4l2Camera:
         return True
 
     def _read(self) -> Captured | None:
-        """The next good buffer; silence makes the camera STALE, an error GONE."""
+        """The next buffer; silence makes the camera STALE, an error GONE."""
         assert self._device is not None
         period_ns = self._counter.period_ns or _UNKNOWN_PERIOD_NS
         try:
@@ -153,16 +155,19 @@ class V4l2Camera:
             self._state = HealthState.STALE
             return None
         self._state = HealthState.OK
-        if captured.flags & FLAG_ERROR:
-            self._errors += 1
-            return None
         return captured
 
     def _frame(self, captured: Captured, pair: PairedRead) -> RawFrame | None:
-        stamp, fault = frame_stamp(captured, pair)
+        stamp, fault = frame_stamp(captured, pair, trusted=not self._distrusted)
+        self._distrusted = max(self._distrusted - 1, 0)
+        if fault is StampFault.FUTURE:
+            self._distrusted = DISTRUST_FRAMES
         if fault is not StampFault.NONE:
             self._faults[fault] += 1
         index = self._counter.step(captured.sequence, stamp.t_ns)
+        if captured.flags & FLAG_ERROR:  # it has a number: an error, not a drop as well
+            self._errors += 1
+            return None
         if index is None:
             return None
         picture = decode_picture(captured.data, self._layout)

@@ -5,7 +5,10 @@ Tests and simulators give their own `CaptureDevice`; this file alone imports lin
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import select
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,6 +17,7 @@ from syncline.sensors.adapters.extras import need
 
 # linux/v4l2-controls.h
 CID_EXPOSURE = 0x0098_0911
+CID_GAIN = 0x0098_0913
 CID_EXPOSURE_AUTO = 0x009A_0901
 CID_EXPOSURE_ABSOLUTE = 0x009A_0902
 CID_VBLANK = 0x009E_0901
@@ -22,6 +26,7 @@ CID_ANALOGUE_GAIN = 0x009E_0903
 CID_PIXEL_RATE = 0x009F_0902
 CONTROLS = (
     CID_EXPOSURE,
+    CID_GAIN,
     CID_EXPOSURE_AUTO,
     CID_EXPOSURE_ABSOLUTE,
     CID_VBLANK,
@@ -128,6 +133,7 @@ class LinuxpyDevice:
     def __init__(self, wanted: Wanted) -> None:
         video: Any = need("linuxpy.video.device", "a V4L2 camera")
         self._device = video.Device(wanted.path)
+        self._capture: Any = None
         try:
             self._device.open()
             self._capture = video.VideoCapture(self._device, size=wanted.buffers)
@@ -136,17 +142,21 @@ class LinuxpyDevice:
                 self._capture.set_format(wanted.width, wanted.height, now.pixel_format)
             if wanted.fps:
                 self._capture.set_fps(wanted.fps)
+            self._controls = self._known_controls()
             self._capture.open()
         except PermissionError as error:
-            self._device.close()
+            self._release()
             raise PermissionDeniedError(
                 f"{wanted.path}: {error.strerror}", remedy="Add the user to the group `video`"
             ) from error
         except (OSError, video.V4L2Error) as error:
-            self._device.close()
+            self._release()
+            busy = getattr(error, "errno", None) == errno.EBUSY
             raise DeviceError(
                 f"{wanted.path}: {getattr(error, 'strerror', None) or error}",
-                remedy="Plug the camera in, or see what there is with: syncline doctor",
+                remedy="End the other program that uses the camera"
+                if busy
+                else "Plug the camera in, or see what there is with: syncline doctor",
             ) from error
 
     def layout(self) -> Layout:
@@ -163,19 +173,32 @@ class LinuxpyDevice:
         except (OSError, AttributeError):
             return None
 
+    def _known_controls(self) -> dict[int, Any]:
+        """Those of `CONTROLS` that it has."""
+        found = self._device.controls
+        try:
+            len(found)  # linuxpy asks the driver at the first look, which `get` and `in` are not
+        except (OSError, ValueError, Warning):  # Warning: limits that linuxpy does not believe
+            return {}
+        return {number: found[number] for number in CONTROLS if number in found}
+
     def controls(self) -> dict[int, int]:
-        """Values of those of `CONTROLS` that it has."""
+        """Values of those of `CONTROLS` that it has and tells now."""
         found: dict[int, int] = {}
-        for number in CONTROLS:
-            control = self._device.controls.get(number)
-            if control is not None:
-                found[number] = int(control.value)
+        for number, control in self._controls.items():
+            try:
+                value = control.value
+            except OSError:  # USB cameras fail to answer at times; a device that is gone shows next
+                continue
+            if value is not None:
+                found[number] = int(value)
         return found
 
     def read(self, timeout_s: float) -> Captured | None:
         """The next buffer; None after a silent `timeout_s`."""
-        ready, _, _ = select.select((self._device.fileno(),), (), (), timeout_s)
-        if not ready:
+        waiting = select.poll()
+        waiting.register(self._device.fileno(), select.POLLIN)
+        if not waiting.poll(timeout_s * 1e3):
             return None
         frame = self._capture.buffer.raw_read()
         stamp = frame.buff.timestamp
@@ -190,11 +213,20 @@ class LinuxpyDevice:
 
     def close(self) -> None:
         """Stop streaming."""
-        try:
-            self._capture.close()
-            self._device.close()
-        except (OSError, ValueError):  # gone already
-            return
+        self._release()
+
+    def _release(self) -> None:
+        """Give everything back, also of a device that is gone or never started.
+
+        Each step by itself: a mapped buffer or a descriptor that is kept keeps the camera busy, or
+        its node taken, so that it comes back under another name.
+        """
+        steps: list[Callable[[], None]] = [self._device.close]
+        if self._capture is not None and self._capture.buffer is not None:
+            steps = [self._capture.stream_off, self._capture.disarm, *steps]
+        for step in steps:
+            with contextlib.suppress(OSError, ValueError):
+                step()
 
 
 def open_linuxpy(wanted: Wanted) -> CaptureDevice:

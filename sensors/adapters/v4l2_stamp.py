@@ -14,6 +14,7 @@ from syncline.sensors.adapters.v4l2_layer import (
     CID_EXPOSURE,
     CID_EXPOSURE_ABSOLUTE,
     CID_EXPOSURE_AUTO,
+    CID_GAIN,
     FLAG_SOURCE_MASK,
     FLAG_SOURCE_SOE,
     FLAG_STAMP_MASK,
@@ -32,6 +33,13 @@ LATENCY_NS = 100_000_000
 SLEW_LIMIT = 500e-6
 """MONOTONIC is disciplined by at most 500 ppm against RAW (kernel NTP limit)."""
 
+DISTRUST_FRAMES = 64
+"""A driver that stamped ahead of time is not believed for so many frames, each time anew: the
+others of its stamps are ahead as well, and only look past because they were read late."""
+
+LEARN_FRAMES = 20
+"""The period follows the last frames, about so many."""
+
 _MICROSECOND_NS = 1000
 _MANUAL_EXPOSURE = 1
 _ABSOLUTE_UNIT_NS = 100_000
@@ -46,19 +54,25 @@ class StampFault(enum.Enum):
     """The driver says that its stamp is on no known clock, or gives zero."""
     FUTURE = "future"
     OLD = "old"
+    AHEAD = "of a driver that stamps ahead of time"
 
 
-def frame_stamp(captured: Captured, pair: PairedRead) -> tuple[Stamp, StampFault]:
+def frame_stamp(
+    captured: Captured, pair: PairedRead, *, trusted: bool = True
+) -> tuple[Stamp, StampFault]:
     """A buffer's stamp on MONOTONIC_RAW.
 
     Args:
         captured: The buffer.
         pair: MONOTONIC against RAW, read right after the buffer arrived.
+        trusted: Whether the driver's stamps have been possible of late.
 
     Returns:
         The driver's stamp, or the arrival with its one-sided bias when that cannot be used.
     """
     fault, age_ns = _age(captured, pair)
+    if fault is StampFault.NONE and not trusted:
+        fault = StampFault.AHEAD
     if fault is not StampFault.NONE:
         bias = (-LATENCY_NS, 0)
         return Stamp(pair.raw_ns, Clock.MONOTONIC_RAW, FrameEvent.ARRIVAL, 0.0, bias), fault
@@ -94,7 +108,7 @@ def frame_exposure(controls: dict[int, int], line_ns: float) -> tuple[Exposure, 
         controls: Values by control id.
         line_ns: Line time, where known; sensors count exposure in lines.
     """
-    gain = float(controls.get(CID_ANALOGUE_GAIN, 1)) or 1.0
+    gain = float(controls.get(CID_ANALOGUE_GAIN, controls.get(CID_GAIN, 1))) or 1.0
     absolute = controls.get(CID_EXPOSURE_ABSOLUTE, 0)
     if absolute > 0 and controls.get(CID_EXPOSURE_AUTO) == _MANUAL_EXPOSURE:
         sigma_ns = _ABSOLUTE_UNIT_NS / 12**0.5
@@ -123,6 +137,7 @@ class FrameCounter:
     dropped: int = 0
     duplicates: int = 0
     restarts: int = 0
+    _learned: int = 0
     _index: int = -1
     _sequence: int = -1
     _t_ns: int = 0
@@ -164,7 +179,9 @@ class FrameCounter:
 
     def _learn(self, elapsed_ns: int) -> None:
         if elapsed_ns > 0:
-            weight = 0.05 if self.period_ns else 1.0
+            # A mean at first: the frames that waited while the camera was opened come in a bunch.
+            self._learned += 1
+            weight = max(1.0 / self._learned, 1.0 / LEARN_FRAMES)
             self.period_ns += weight * (elapsed_ns - self.period_ns)
 
     def _take(self, index: int, sequence: int, t_ns: int) -> int:

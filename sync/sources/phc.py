@@ -1,7 +1,8 @@
 """PTP hardware clocks: `/dev/ptp*` read between two raw reads.
 
 A PHC that ptp4l disciplines counts TAI. UTC needs the offset (37 s since 2017); while nobody
-vouches for it the source is flagged and gives nothing: a guess would be wrong by 37 s.
+vouches for it the source is flagged and gives nothing: a guess would be wrong by 37 s. Nor is a
+clock believed before it has shown that it advances: some drivers offer one that stands still.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from syncline.timebase import NS_PER_S, RawClock
 TRIES = 5
 MAX_BRACKET_NS = 200_000
 """A wider bracket means that we were preempted five times, or that the bus hangs."""
+RATE_LIMIT_PPM = 1_000
+"""A crystal is within 100 ppm and a servo steers it by some hundred; more is a fault or a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,17 @@ def bracket_read(clock: RawClock, device: HardwareClock, tries: int = TRIES) -> 
     return best
 
 
+def wrong_rate(last: PhcRead, now: PhcRead) -> str:
+    """Why a clock did not advance as time did between two reads; empty when it did."""
+    elapsed_ns, advanced_ns = now.raw_ns - last.raw_ns, now.phc_ns - last.phc_ns
+    if advanced_ns == 0 and elapsed_ns > 0:
+        return "the clock stands still"
+    limit_ns = elapsed_ns * RATE_LIMIT_PPM // 1_000_000 + (last.bracket_ns + now.bracket_ns) // 2
+    if abs(advanced_ns - elapsed_ns) > limit_ns:
+        return "the clock was stepped, or runs at another rate"
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class PhcOptions:
     """How a PHC relates to UTC.
@@ -142,6 +156,7 @@ class Phc:
         self._poll_log2 = options.poll_log2
         self._health, self._error = Health.STARTING, ""
         self._polls = 0
+        self._last: PhcRead | None = None
 
     def poll(self, now_raw_ns: int) -> list[Measurement]:
         """Read when due."""
@@ -162,9 +177,15 @@ class Phc:
         return self._measure(read)
 
     def _measure(self, read: PhcRead) -> list[Measurement]:
+        last, self._last = self._last, read
         utc_ns, why = self._utc(read.phc_ns)
         if read.bracket_ns > MAX_BRACKET_NS:
             why = "bracket is too wide"
+        if last is None:
+            if not why:  # nothing is wrong yet, and nothing shown
+                return []
+        elif wrong := wrong_rate(last, read):
+            why = wrong
         if why:
             self.tally.add(why)
             self._health, self._error = Health.DEGRADED, f"{self.name}: {why}"
@@ -226,3 +247,4 @@ class Phc:
         if self._device is not None:
             self._device.close()
         self._device = None
+        self._last = None

@@ -1,6 +1,6 @@
 """The V4L2 adapter over a fake device: stamps, flags, counters, controls, unplugging.
 
-The kernel's virtual camera is not at hand here; linuxpy itself is only checked for its absence.
+The kernel's own virtual camera, through linuxpy, is in tests/vm/test_qemu_camera.py.
 """
 
 from __future__ import annotations
@@ -170,6 +170,37 @@ def test_stamps_that_cannot_be_are_replaced_and_counted(stamped: Captured, word:
     assert f"1 stamps {word}" in camera.health().detail
 
 
+def test_a_driver_that_stamps_ahead_of_time_is_not_believed_when_read_late() -> None:
+    """Of stamps that lie in the future some look past, only because they were read late."""
+    ahead_ns = 30_000_000
+    clock = ManualClock(900_000_000)
+    steps = [captured(k, at(k) + ahead_ns) for k in range(80)]
+    bus = FakeBus(clock, [*steps])
+
+    def read(timeout_s: float) -> Captured | None:
+        step = bus.steps.pop(0) if bus.steps else None
+        if step is None:
+            camera.close()
+            return None
+        assert isinstance(step, Captured)
+        late_ns = 2 * ahead_ns if step.sequence % 4 == 3 else 1_000_000
+        clock.sleep_until(at(step.sequence) + late_ns)
+        return step
+
+    bus.read = read  # type: ignore
+    camera = V4l2Camera(
+        Wanted("/dev/video0"),
+        clock=clock,
+        open_device=bus.open,
+        pair=lambda _: PairedRead(clock.raw_ns(), clock.raw_ns() + MONO_AHEAD_NS, 200),
+    )
+    camera.open()
+    frames = list(camera.frames())
+    assert len(frames) == 80
+    assert all(f.driver is not None and f.driver.event is FrameEvent.ARRIVAL for f in frames)
+    assert "20 stamps of a driver that stamps ahead" in camera.health().detail
+
+
 def test_gaps_in_the_sequence_are_drops_and_repeats_are_thrown_away() -> None:
     """sensors-33: equal sequence and stamp: dropped and counted."""
     order = [0, 1, 2, 2, 5, 6, 9]
@@ -246,6 +277,7 @@ def test_damaged_buffers_are_counted() -> None:
     )
     assert len(frames) == 1
     assert camera.health().errors == 2
+    assert camera.health().dropped == 0  # an error is no drop as well
 
 
 def test_line_time_and_period_come_from_the_controls() -> None:

@@ -418,6 +418,8 @@ def test_sync_41_a_phc_without_a_valid_tai_offset_gives_nothing(
         PhcOptions("ptp0", tai_utc_s=announced), lambda: FakePhc(clock, UTC0_NS + 37 * S), clock,
         built_in(),
     )  # fmt: skip
+    assert source.poll(clock.raw_ns()) == []  # it must first show that it advances
+    clock.now += S
     got = source.poll(clock.raw_ns())
     assert bool(got) == usable
     if got:
@@ -426,6 +428,41 @@ def test_sync_41_a_phc_without_a_valid_tai_offset_gives_nothing(
     else:
         assert source.health().health is Health.DEGRADED
         assert "TAI - UTC" in source.health().message
+
+
+@pytest.mark.parametrize(
+    ("ppm", "word"), [(-1e6, "stands still"), (2000.0, "another rate"), (-5000.0, "another rate")]
+)
+def test_sync_42_a_hardware_clock_that_does_not_keep_time_gives_nothing(
+    ppm: float, word: str
+) -> None:
+    """sync-42, deploy-25: frozen or of another rate: no measurement, said at the second read."""
+    clock = SlowClock(2)
+    start = clock.now
+
+    class Odd(FakePhc):
+        def read_ns(self) -> int:
+            super().read_ns()
+            return UTC0_NS + round((clock.now - start) * (1 + ppm * 1e-6))
+
+    source = Phc(PhcOptions("ptp0", utc=True), lambda: Odd(clock, 0), clock, built_in())
+    for n in range(5):
+        assert source.poll(clock.raw_ns()) == []
+        clock.now += S
+        assert n == 0 or word in source.health().message
+
+
+def test_sync_42_a_step_of_the_hardware_clock_costs_one_reading() -> None:
+    """sync-42: ptp4l sets the clock once: the reading across the step is not used, the next is."""
+    clock = SlowClock(3)
+    phc = FakePhc(clock, UTC0_NS)
+    source = Phc(PhcOptions("ptp0", utc=True), lambda: phc, clock, built_in())
+    got = []
+    for n in range(8):
+        phc.offset_ns += 37 * S if n == 4 else 0
+        got.append(len(source.poll(clock.raw_ns())))
+        clock.now += S
+    assert got == [0, 1, 1, 1, 0, 1, 1, 1]
 
 
 # -- receivers

@@ -25,7 +25,7 @@ from pathlib import Path
 
 POWER_OFF = 0x4321FEDC
 FINIT_MODULE = {"x86_64": 313, "aarch64": 273}
-MODULE_FOLDERS = ("/usr/lib/uml/modules", "/run/lab/modules")
+UML_MODULES = "/usr/lib/uml/modules"
 EXCHANGE = Path("/run/exchange")
 SCRATCH = Path("/run/scratch")
 _READ_ONLY, _NO_SUID = 1, 2
@@ -65,11 +65,8 @@ def load_module(name: str, parameters: str = "") -> None:
 
 
 def _module_folder() -> Path:
-    release = os.uname().release
-    for base in MODULE_FOLDERS:
-        if (folder := Path(base, release)).is_dir():
-            return folder
-    raise FileNotFoundError(f"no modules of kernel {release}")
+    # A word of the kernel's command line that is not the kernel's becomes its init's environment.
+    return Path(os.environ.get("LAB_MODULES", UML_MODULES), os.uname().release)
 
 
 def _dependencies(folder: Path) -> dict[str, list[str]]:
@@ -104,7 +101,7 @@ def set_up() -> None:
     """What every program may expect: /proc, /sys, /dev, writable /run, the loopback interface."""
     mount("proc", Path("/proc"), "proc")
     mount("sysfs", Path("/sys"), "sysfs")
-    if not Path("/dev/null").is_char_device() or not Path("/dev/kmsg").exists():
+    if not os.path.ismount("/dev"):
         mount("devtmpfs", Path("/dev"), "devtmpfs")
     if not os.path.ismount("/run"):
         mount("tmpfs", Path("/run"), "tmpfs", "mode=755")

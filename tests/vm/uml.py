@@ -140,27 +140,38 @@ class Machine:
             GuestError: No answer in time, or a fault inside.
         """
         assert self._process is not None
-        try:
-            self._process.wait(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            raise GuestError(f"no end within {timeout_s} s\n{self._told()}") from None
-        result = self.folder / "result.json"
-        if not result.exists():
-            raise GuestError(f"no answer\n{self._told()}")
-        figures = json.loads(result.read_text(encoding="utf-8"))
-        if "fault" in figures:
-            raise GuestError(f"{figures['fault']}\n{self._told()}")
-        return Answer(figures, self._read("output.txt"), self.folder)
-
-    def _told(self) -> str:
-        return self._read("output.txt")[-4000:] + "\nconsole:\n" + self._read("console.txt")[-2000:]
-
-    def _read(self, name: str) -> str:
-        path = self.folder / name
-        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        return read_answer(self._process, self.folder, timeout_s)
 
 
-def run(folder: Path, program: str, *arguments: str, timeout_s: float = 60.0) -> Answer:
+def read_answer(process: subprocess.Popen[bytes], folder: Path, timeout_s: float) -> Answer:
+    """Wait for a machine's end and read what its program left.
+
+    Raises:
+        GuestError: No answer in time, or a fault inside.
+    """
+    try:
+        process.wait(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        raise GuestError(f"no end within {timeout_s} s\n{_told(folder)}") from None
+    result = folder / "result.json"
+    if not result.exists():
+        raise GuestError(f"no answer\n{_told(folder)}")
+    figures = json.loads(result.read_text(encoding="utf-8"))
+    if "fault" in figures:
+        raise GuestError(f"{figures['fault']}\n{_told(folder)}")
+    return Answer(figures, _read(folder / "output.txt"), folder)
+
+
+def _told(folder: Path) -> str:
+    output, console = (_read(folder / name) for name in ("output.txt", "console.txt"))
+    return f"{output[-4000:]}\nconsole:\n{console[-2000:]}"
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def run(folder: Path, program: str, *arguments: str, timeout_s: float = 100.0) -> Answer:
     """Boot, run, end; the answer."""
     with Machine(folder, program, arguments) as machine:
         return machine.answer(timeout_s)
