@@ -300,10 +300,10 @@ class Dispatcher:
 
     def _note(self, lane: Lane, dropped: list[Dropped], told: list[Drop], detail: str = "") -> None:
         """Enter drops into the books; they are told after the lock is released."""
-        ledger = self.serving.slots[lane.slot].ledger
+        state = self.serving.slots[lane.slot]
         now_ns = self._clock.raw_ns()
         for frame, reason in dropped:
-            ledger.drop(reason)
+            state.drop(frame, reason)
             told.append(Drop(lane.slot, frame.camera, frame.index, now_ns, reason, detail))
 
     def _tell_drops(self, drops: list[Drop]) -> None:

@@ -212,5 +212,5 @@ class Runner:
         self, state: SlotState, engine: Engine, frame: Frame, reason: DropReason, detail: str
     ) -> Result:
         with self._serving.lock:
-            state.ledger.drop(reason)
+            state.drop(frame, reason)
         return Result(frame, state.spec.name, engine.digest, None, False, detail, Latencies())

@@ -7,14 +7,25 @@ from dataclasses import dataclass, field
 from syncline.edge.backend import BackendOptions
 from syncline.edge.engine import Engine
 from syncline.edge.health import Histogram, Ledger, SlotHealth
-from syncline.edge.job import Result
+from syncline.edge.job import DropReason, Frame, Result
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.outputs import StuckDetector
 from syncline.edge.queue import FrameQueue, Lane, QueuePolicy
 from syncline.errors import UsageError
 from syncline.timebase import NS_PER_S
 
+STARVED_FRAMES = 30
+"""After so many frames in a row without a result a slot is degraded, as with constant outputs."""
 _DEFAULT_HANG_NS = 10 * NS_PER_S
+_UNSERVED = frozenset(
+    {
+        DropReason.LATE,
+        DropReason.TIMEOUT,
+        DropReason.BAD_FRAME,
+        DropReason.FAILED,
+        DropReason.HANG,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +108,8 @@ class SlotState:
         ledger: Exact accounting.
         detectors: Of stuck outputs, by camera.
         invalid: Why the last result of a camera was not valid, by camera.
+        unserved: Frames in a row, by camera, that should have been run and were not; how the last
+            of them ended.
     """
 
     spec: ModelSlot
@@ -105,6 +118,7 @@ class SlotState:
     ledger: Ledger = field(default_factory=Ledger)
     detectors: dict[str, StuckDetector] = field(default_factory=dict)
     invalid: dict[str, str] = field(default_factory=dict)
+    unserved: dict[str, tuple[int, DropReason]] = field(default_factory=dict)
 
     def install(self, engine: Engine) -> None:
         """Serve with another engine from the next frame on."""
@@ -113,6 +127,7 @@ class SlotState:
         self.engine = engine
         self.detectors = {}
         self.invalid = {}
+        self.unserved = {}
 
     def detector(self, camera: str) -> StuckDetector:
         """The camera's detector of stuck outputs."""
@@ -122,12 +137,23 @@ class SlotState:
         """Enter a result into the books."""
         self.ledger.process(result.latencies, valid=result.valid)
         self.invalid[result.frame.camera] = result.invalid_reason
+        self.unserved.pop(result.frame.camera, None)
+
+    def drop(self, frame: Frame, reason: DropReason) -> None:
+        """Enter a drop into the books."""
+        self.ledger.drop(reason)
+        if reason in _UNSERVED:
+            count, _ = self.unserved.get(frame.camera, (0, reason))
+            self.unserved[frame.camera] = (count + 1, reason)
 
     def trouble(self) -> str:
         """What is wrong with the slot; empty when nothing is."""
         stuck = [c for c, d in self.detectors.items() if d.run_length >= d.limit]
         if stuck:
             return f"output has not changed for {self.detectors[stuck[0]].limit} frames"
+        for camera, (count, reason) in self.unserved.items():
+            if count >= STARVED_FRAMES:
+                return f"none of the last {count} frames of {camera} was processed: {reason.value}"
         return next((f"result invalid: {reason}" for reason in self.invalid.values() if reason), "")
 
     def health(self) -> SlotHealth:

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from syncline.edge.health import EDGES_NS, Histogram, rss_bytes, temperature_c
 from syncline.edge.job import Frame
 from syncline.edge.runner import ModelSlot, Runner
+from syncline.edge.slot import STARVED_FRAMES
 
 from . import tiny
-from .harness import CLOCK, frame
+from .harness import CLOCK, MS, Told, frame
 
 
 @given(st.lists(st.integers(0, 10**11), min_size=1, max_size=300), st.floats(0.01, 1.0))
@@ -58,6 +59,33 @@ def test_health_message_carries_the_books(runner: Runner) -> None:
     assert sum(latency["main.infer"].counts) == 3
     assert len(latency["main.infer"].counts) == len(latency["main.infer"].edges_ns) + 1
     assert type(message)().FromString(message.SerializeToString()) == message
+
+
+def test_a_camera_of_which_nothing_is_processed_makes_the_slot_degraded(tmp_path: Path) -> None:
+    """Books that balance are not enough: 30 frames in a row that all came too late are a fault."""
+    told = Told()
+    slot = ModelSlot(name="main", bundle=tiny.bundle(tmp_path / "b"), deadline_ns=100 * MS)
+    runner = Runner([slot], clock=CLOCK, callbacks=told.callbacks())
+    runner.start()
+    for index in range(STARVED_FRAMES):
+        assert runner.health().state == "ok"
+        runner.submit(frame(index, age_ns=200 * MS))
+        told.wait(lambda: len(told.drops) == index + 1)  # noqa: B023
+    state = runner.health()
+    assert state.state == "degraded"
+    assert "none of the last 30 frames of front was processed: late" in state.slots[0].detail
+    runner.submit(frame(99))
+    told.wait(lambda: len(told.results) == 1)
+    assert runner.health().state == "ok"
+    runner.stop()
+
+
+def test_one_dead_camera_is_seen_beside_a_live_one(runner: Runner) -> None:
+    broken = np.zeros((2, 2), np.uint8)
+    for index in range(STARVED_FRAMES):
+        runner.process(Frame("rear", index, broken, None, 0))
+        runner.process(frame(index))
+    assert "of rear was processed: bad-frame" in runner.health().slots[0].detail
 
 
 def test_prometheus_text_parses_and_agrees(runner: Runner) -> None:
