@@ -44,7 +44,7 @@ class ClipRecording:
         with LogReader(sidecar) as reader:
             self.boot_id = reader.boot_ids[0]
             self._segments = list(reader.timebase(self.boot_id).segments)
-        self._video = VideoFile(video, self._name, threads=threads)
+        self._video = VideoFile(video, self._name, threads=threads, as_recorded=True)
         self._video.open()
         self.frame_count = self._video.frame_count
         self._yielded, self._at_end = 0, False

@@ -14,6 +14,7 @@ import av
 import av.container
 import av.error
 import av.video
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +25,9 @@ from syncline.sensors.adapters.sidecar import read_sidecar, sidecar_path
 from syncline.sensors.adapters.stamps import FrameStamps
 from syncline.sensors.frame import Exposure, FrameEvent, Quality, RawFrame, Stamp
 from syncline.timebase import NS_PER_S, Clock
+
+Image = NDArray[np.uint8]
+_NO_IMAGE: Image = np.empty((0, 0, 3), dtype=np.uint8)
 
 MAX_PIXELS = 64_000_000
 """Largest picture that is decoded; a hostile header asks for more."""
@@ -44,15 +48,24 @@ class VideoFile:
         start_ns: Time of the first picture on the recording's clock; above any exposure, because
             raw times are never negative.
         threads: Decoder threads.
+        as_recorded: Decode JPEG and PNG packets by OpenCV, as pictures of our logs are: FFmpeg
+            rounds colours otherwise, and a clip of a log shall replay to the same bits.
     """
 
     def __init__(
-        self, path: Path, camera: str = "camera", *, start_ns: int = NS_PER_S, threads: int = 1
+        self,
+        path: Path,
+        camera: str = "camera",
+        *,
+        start_ns: int = NS_PER_S,
+        threads: int = 1,
+        as_recorded: bool = False,
     ) -> None:
         self._path = path
         self._camera = camera
         self._start_ns = start_ns
         self._threads = threads
+        self._as_recorded = as_recorded
         self._container: av.container.InputContainer | None = None
         self._frames = 0
         self._errors = 0
@@ -149,12 +162,12 @@ class VideoFile:
         time_base = stream.time_base or Fraction(1, 90_000)
         first_pts = stream.start_time or 0
         try:
-            for frame in self._container.decode(stream):
-                if frame.pts is None:
+            for pts, image in self._pictures(stream):
+                if pts is None:
                     self._errors += 1
                     continue
-                offset_ns = int((frame.pts - first_pts) * time_base * NS_PER_S)
-                raw = self._raw_frame(frame, offset_ns)
+                offset_ns = int((pts - first_pts) * time_base * NS_PER_S)
+                raw = self._raw_frame(image, offset_ns)
                 if raw is not None:
                     yield raw
         except (av.error.FFmpegError, ValueError) as error:
@@ -168,7 +181,23 @@ class VideoFile:
             raise MediaError(f"{self._path} holds no pictures", remedy="Record it again")
         self._state = HealthState.ENDED
 
-    def _raw_frame(self, frame: av.video.VideoFrame, offset_ns: int) -> RawFrame | None:
+    def _pictures(self, stream: av.video.VideoStream) -> Iterator[tuple[int | None, Image]]:
+        """Presentation time and pixels of each picture."""
+        assert self._container is not None
+        if not self._as_recorded or stream.codec_context.name not in ("mjpeg", "png"):
+            for frame in self._container.decode(stream):
+                image = np.asarray(frame.to_ndarray(format="bgr24"), dtype=np.uint8)
+                yield frame.pts, image
+            return
+        for packet in self._container.demux(stream):
+            if packet.size:
+                data = np.frombuffer(bytes(packet), dtype=np.uint8)
+                picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
+                # A damaged picture has no time to be had at: it is counted, none is moved.
+                pts = None if picture is None else packet.pts
+                yield pts, np.asarray(picture, dtype=np.uint8) if pts is not None else _NO_IMAGE
+
+    def _raw_frame(self, image: Image, offset_ns: int) -> RawFrame | None:
         """None for a frame that the stamps file does not tell of."""
         index = self._frames if self._offsets_ns is None else self._index_of(offset_ns)
         # Half a tick of rounding is the only error we know of; its spread is uniform.
@@ -183,7 +212,6 @@ class VideoFile:
             self._errors += 1
             return None
         t_ns = stamp.t_ns
-        image: NDArray[np.uint8] = np.asarray(frame.to_ndarray(format="bgr24"), dtype=np.uint8)
         self._frames += 1
         self._last_ns = t_ns
         return RawFrame(
