@@ -16,14 +16,17 @@ MARKS = {"ok": "ok  ", "note": "-   ", "warn": "WARN", "fail": "FAIL"}
 def doctor(
     *,
     data: Path = Path(),
+    config: Path | None = None,
     json_: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
-    """Examine the machine: packages, runtime, cameras, clocks, receivers, buses, disk, models.
+    """Examine the machine: packages, runtime, sensors, clocks, buses, disk, models.
 
     Ends with exit code 1 when something that syncline cannot do without is missing.
 
     Args:
         data: Folder for recordings; its free space is looked at.
+        config: An edge.toml: each of its cameras is opened for a few frames, and what comes, what
+            its stamps mean and how well they are known is told.
         json_: Print one JSON object instead of lines.
     """
     import msgspec
@@ -31,6 +34,10 @@ def doctor(
     from syncline.cli.doctor_checks import Machine, examine
 
     findings = examine(Machine(data))
+    if config is not None:
+        from syncline.cli.doctor_sensors import configured
+
+        findings += configured(config)
     if json_:
         print(msgspec.json.encode({"findings": findings}).decode())
     else:

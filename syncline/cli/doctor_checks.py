@@ -132,7 +132,20 @@ class Machine:
 
 def examine(machine: Machine) -> list[Finding]:
     """All findings, grouped by area."""
-    checks = (packages, runtime, cameras, clocks, references, buses, storage, models)
+    from syncline.cli.doctor_sensors import inertial, receivers
+
+    checks = (
+        packages,
+        runtime,
+        cameras,
+        inertial,
+        receivers,
+        buses,
+        clocks,
+        references,
+        storage,
+        models,
+    )
     return [finding for check in checks for finding in check(machine)]
 
 

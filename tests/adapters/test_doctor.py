@@ -12,6 +12,8 @@ from syncline.cli import main
 from syncline.cli.doctor import screen
 from syncline.cli.doctor_checks import Finding, Machine, examine
 from syncline.timebase import Clock, PairedRead
+from tests.adapters.test_containers import jittered, write
+from tests.adapters.test_iio import FakeDevice
 
 
 def refused() -> str:
@@ -130,3 +132,56 @@ def test_the_command_on_this_machine(capsys: pytest.CaptureFixture[str], tmp_pat
     assert main(["doctor", "--json", "--data", folder]) == 0
     rows = msgspec.json.decode(capsys.readouterr().out)["findings"]
     assert {"software", "clocks", "disk", "cameras"} <= {row["area"] for row in rows}
+
+
+def test_inertial_sensors_and_receivers_tell_what_their_stamps_mean(tmp_path: Path) -> None:
+    for number, clock in ((0, "realtime"), (1, "monotonic_coarse")):
+        FakeDevice(tmp_path, number, clock=clock)
+    put(tmp_path, "sys/bus/iio/devices/iio:device2/name", "als\n")
+    put(tmp_path, "dev/gnss0", "")
+    put(tmp_path, "sys/class/gnss/gnss0/type", "UBX\n")
+    put(tmp_path, "dev/ttyACM0", "")
+    (tmp_path / "dev/serial/by-id").mkdir(parents=True)
+    (tmp_path / "dev/serial/by-id/usb-u-blox_7").symlink_to(tmp_path / "dev/ttyACM0")
+    rows = found(machine(tmp_path))
+    assert "anglvel and accel; stamp: the trigger" in rows["iio:device0"].detail
+    assert rows["iio:device0"].detail.endswith("REALTIME")
+    assert "MONOTONIC, coarse (up to 10 ms early)" in rows["iio:device1"].detail
+    assert rows["iio:device2"].state == "note"
+    assert rows["/dev/gnss0"].detail.startswith("UBX; stamp: UTC of the epoch")
+    assert "usb-u-blox_7" in rows["/dev/ttyACM0"].detail
+
+
+def test_configured_cameras_are_opened_and_say_what_comes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "clip.mp4", jittered(), {})
+    put(
+        tmp_path,
+        "edge.toml",
+        f"""
+[device]
+name = "car"
+data = "{tmp_path}"
+[[camera]]
+name = "clip"
+kind = "video"
+path = "{tmp_path}/clip.mp4"
+anchor = "readout"
+exposure_us = [1000.0, 1000.0]
+[[camera]]
+name = "rear"
+kind = "rtsp"
+url = "rtsp://me:secret@127.0.0.1:9/live"
+""",
+    )
+    command = ["doctor", "--config", str(tmp_path / "edge.toml"), "--data", str(tmp_path)]
+    assert main(command) == 1
+    text = capsys.readouterr().out
+    assert "ok   clip: video, 64x48; stamp: end of readout, MONOTONIC_RAW; exposure not" in text
+    assert "anchor readout; middle of exposure: sigma 0." in text
+    assert "container tick" in text
+    assert "FAIL rear: rtsp: stream rtsp://127.0.0.1:9/live: Connection refused" in text
+    assert "secret" not in text
+    put(tmp_path, "edge.toml", "[device]\n")
+    assert main(command) == 2
