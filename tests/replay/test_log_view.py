@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from syncline.cli import main
-from syncline.cli.log_view import sample_bounds
+from syncline.cli.timing_picture import deviations, frame_outline, sample_bounds, unit_of
+from syncline.messages import syncline_pb2 as pb
+from syncline.sensors.frame import Quality
 from syncline.timebase import NO_BOUND_NS, NS_PER_S, MappingSegment, Timebase
 
 from .rig import BOOT_A, record_boot, segment, two_boots
@@ -41,6 +43,45 @@ def test_without_utc_there_is_nothing_to_draw() -> None:
     assert sample_bounds(timebase, 0, 100) is None
     timebase.add(MappingSegment(1, 0, BOOT_A, 0, 0, hard_bound_ns=NO_BOUND_NS))
     assert sample_bounds(timebase, 0, 100) is None
+
+
+def timing(
+    mid_ns: int, shutter: pb.Shutter.ValueType = pb.SHUTTER_ROLLING, sigma_ns: float = 0.0
+) -> pb.FrameTiming:
+    """A frame of 48 lines of 1 us, exposed for 2 us; for an unknown time where sigma is given."""
+    mode = pb.SensorMode(
+        width=64, height=48, crop_w_px=64, crop_h_px=48, binning_x=1, binning_y=1,
+        line_time_ns=1_000.0, frame_length_lines=1000, shutter=shutter,
+    )  # fmt: skip
+    quality = Quality.NO_EXPOSURE if sigma_ns else Quality.OK
+    return pb.FrameTiming(
+        mid_raw_ns=mid_ns, mode=mode, exposure_ns=2_000, sigma_ns=sigma_ns, quality=quality.value
+    )
+
+
+def test_a_frame_is_drawn_as_its_lines_were_exposed() -> None:
+    """A rolling shutter leans by its readout, a global one does not."""
+    assert frame_outline(timing(0)) == (
+        [(-1e3, 0.0), (1e3, 0.0), (49e3, 1.0), (47e3, 1.0)],
+        48e3,
+    )
+    assert frame_outline(timing(0, pb.SHUTTER_GLOBAL))[0][2] == (1e3, 1.0)
+    corners, lean = frame_outline(timing(0, pb.SHUTTER_GLOBAL_RESET))
+    assert (corners[2], corners[3], lean) == ((49e3, 1.0), (-1e3, 1.0), 24e3)
+
+
+def test_an_unknown_exposure_is_drawn_as_doubt() -> None:
+    assert frame_outline(timing(0, sigma_ns=5_000.0))[0][:2] == [(-10e3, 0.0), (10e3, 0.0)]
+
+
+def test_lost_frames_are_told_from_jitter() -> None:
+    off, lost = deviations([timing(at) for at in (0, 1_000, 2_010, 4_000, 5_000)])
+    assert lost.tolist() == [False, False, True, False]
+    assert off[~lost].tolist() == [-5.0, 5.0, -5.0]
+
+
+def test_units_suit_the_numbers() -> None:
+    assert [unit_of(x)[1] for x in (0.0, 500.0, 5e4, 5e7, 5e10)] == ["ns", "ns", "µs", "ms", "s"]
 
 
 @pytest.mark.parametrize("with_utc", [True, False])
