@@ -26,6 +26,11 @@ MAX_G2 = 16.0
 """Most that one block's squared innovation counts in the likelihoods."""
 FLOOR_NS = 1_000.0
 """Least measurement noise, one standard deviation."""
+USUAL_BETA = 0.3
+"""How much of a block's spread its bad luck may be, before any was seen: none for exponential
+delay, 0.2 to 0.5 for gamma. One standard deviation of a prior about zero."""
+TRIPLE_GAIN = 1.5
+"""Variance of the middle of three even blocks about the line through its neighbours, over one's."""
 
 
 @dataclass(slots=True)
@@ -70,6 +75,7 @@ class BlockNoise:
     Three neighbouring blocks give the middle one's distance from the line through the outer two.
     Regressing it on the same combination of `near` and `middle` (recursive least squares with
     forgetting) is a control variate: the part of a block's bad luck that its own spread betrays.
+    A prior on the coefficients keeps the first, few blocks from being believed too much.
     """
 
     def __init__(self) -> None:
@@ -113,7 +119,7 @@ class BlockNoise:
         off = near - self._mean[0], middle - self._mean[1]
         self._mean[0] += weight * max(-1e6, min(off[0], 1e6))
         self._mean[1] += weight * max(-1e6, min(off[1], 1e6))
-        if self._count < 20:
+        if self._count < 2:
             return 0.0
         limit = 6.0 * math.sqrt(self.r_ns2)
         near, middle = (max(-limit, min(o, limit)) for o in off)
@@ -142,7 +148,7 @@ class BlockNoise:
         gram[2] = keep * gram[2] + middle * middle
         cross[0] = keep * cross[0] + near * off
         cross[1] = keep * cross[1] + middle * off
-        ridge = 0.005 * (gram[0] + gram[2]) + 1e-3
+        ridge = TRIPLE_GAIN * self.r_ns2 * 1e-10 / USUAL_BETA**2
         g0, g2 = gram[0] + ridge, gram[2] + ridge
         det = g0 * g2 - gram[1] * gram[1]
         self._beta = (
