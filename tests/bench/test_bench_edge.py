@@ -1,7 +1,8 @@
 """What the runner costs, as ratios to bare `session.run` in the same process and run.
 
 CPU time of this process, variants interleaved, the smallest of many: holds on a shared machine.
-Cases that need an idle machine (3, 16, 25, 33) say so and are only run by `make bench`.
+Cases that need an idle machine (3, 16, 25, 33) say so, are only run by `make bench`, and are
+skipped where other programs work; SYNCLINE_BENCH_BUSY=1 runs them all the same.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from syncline.edge.outputs import StuckDetector, not_finite
 from syncline.edge.queue import QueuePolicy
 from syncline.edge.runner import ModelSlot, Runner
 from syncline.timebase import OsClock
+from tests.bench.idle import wait_until_idle
 from tests.edge import nets, tiny
 from tests.edge.harness import CLOCK, MS, Told, bright, frame
 from tests.edge.test_runner import slow_slot
@@ -42,11 +44,12 @@ def _one_opencv_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def quiet(request: pytest.FixtureRequest) -> Any:
+def quiet(benchmark: Any) -> Any:
     """The benchmark fixture, for cases that mean nothing beside other load."""
-    if request.config.getoption("benchmark_disable"):
+    if benchmark.disabled:
         pytest.skip("needs an idle machine: make bench")
-    return request.getfixturevalue("benchmark")
+    wait_until_idle()
+    return benchmark
 
 
 def cpu_ns(work: Callable[[], object]) -> int:
@@ -138,7 +141,7 @@ def test_edge_3_two_stages_keep_the_pace_of_bare_runs(
         ratios.append(bare / ours)
     quiet.extra_info.update(ratios=ratios)
     quiet.pedantic(lambda: list(runner.process_all(frames(count), prefetch=True)), rounds=1)
-    assert max(ratios) >= 0.90
+    assert float(np.median(ratios)) >= 0.90
 
 
 def test_edge_3_hand_over_costs_at_most_a_millisecond(benchmark: Any, tmp_path: Path) -> None:
@@ -284,7 +287,8 @@ def test_edge_33_and_16_latency_at_30_fps_and_during_swaps(quiet: Any, tmp_path:
     runner.start()
     image = nets.picture(1280, 960)
     paced(runner, told, 1.0, image)
-    calm = paced(runner, told, 8.0, image)
+    runs = [np.asarray(paced(runner, told, 8.0, image)) for _ in range(3)]
+    calm = sorted(runs, key=lambda run: float(np.quantile(run, 0.99) / np.median(run)))[1]
     done = threading.Event()
 
     def swap() -> None:
@@ -302,7 +306,7 @@ def test_edge_33_and_16_latency_at_30_fps_and_during_swaps(quiet: Any, tmp_path:
     assert indexes == list(range(len(indexes)))
     calm_p50, calm_p99 = np.quantile(calm, [0.5, 0.99])
     busy_p99 = np.quantile(busy, 0.99)
-    late = float(np.mean(np.array(calm) > 33 * MS))
+    late = float(np.mean(calm > 33 * MS))
     quiet.extra_info.update(
         p99_over_p50=calm_p99 / calm_p50, swap_p99_ratio=busy_p99 / calm_p99, late_share=late
     )
