@@ -267,3 +267,5 @@ def test_nncf_quantises_the_body(small_net: onnx.ModelProto, frames: FrameSource
     model = quantise_with_nncf(small_net, lambda: calibration(small_net, frames), frames=8)
     assert activation_types(model)
     assert [node.op_type for node in model.graph.node][:2] == ["Conv", "Relu"]
+    low, high = quantised_weight_range(model)
+    assert -64 <= low < high <= 64, "8 bits saturate on x86 without VNNI"
