@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from syncline.edge.cameras import Timer
-from syncline.edge.job import Frame
+from syncline.edge.job import Drop, DropReason, Frame
 from syncline.edge.live_media import end
 from syncline.errors import ClockError, SensorDataError, SynclineError
 from syncline.sensors.adapter import Health, HealthState, SensorAdapter
@@ -18,6 +18,8 @@ from syncline.sensors.frame import FrameTime, RawFrame
 _log = logging.getLogger(__name__)
 
 REOPEN_S = 1.0
+STAGE = "camera"
+"""Where frames end that never came to a model."""
 
 
 class Capture:
@@ -31,6 +33,7 @@ class Capture:
         make: Makes its adapter, not open yet, and the timer of its frames.
         captured: Told of every timed frame, before it is processed.
         submit: Takes the frame for processing.
+        dropped: Told of frames that the camera's numbers skip and of those that get no time.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Capture:
         make: Callable[[], tuple[SensorAdapter, Timer]],
         captured: Callable[[RawFrame, FrameTime], None],
         submit: Callable[[Frame], object],
+        dropped: Callable[[Drop], None] = lambda _: None,
     ) -> None:
         self.name = name
         self.problem = ""
@@ -49,6 +53,8 @@ class Capture:
         self._is_open = self._was_open = False
         self._captured = captured
         self._submit = submit
+        self._dropped = dropped
+        self._next_index: int | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"camera-{name}", daemon=True)
 
@@ -145,14 +151,31 @@ class Capture:
         try:
             timing = timer.stamp(raw)
         except (SensorDataError, ClockError) as error:
-            self.rejected += 1
-            self.refusal = str(error)
-            _log.warning("camera %s: frame refused: %s", self.name, error)
+            self._refuse(raw, error)
             return
         self.refusal = ""
+        self._count_lost(timing, raw.arrival.t_ns)
         assert isinstance(raw.payload, np.ndarray)
         self._captured(raw, timing)
         self._submit(Frame(raw.camera, timing.index, raw.payload, timing, raw.arrival.t_ns))
+
+    def _refuse(self, raw: RawFrame, error: SynclineError) -> None:
+        self.rejected += 1
+        self.refusal = str(error)
+        _log.warning("camera %s: frame refused: %s", self.name, error)
+        index = raw.sequence or 0
+        reason = DropReason.REFUSED
+        if self._next_index is not None:  # its number is accounted for
+            self._next_index += 1
+        self._dropped(Drop(STAGE, self.name, index, raw.arrival.t_ns, reason, str(error)))
+
+    def _count_lost(self, timing: FrameTime, raw_ns: int) -> None:
+        """A gap in the frame numbers is frames that ended before they came."""
+        expected, self._next_index = self._next_index, timing.index + 1
+        if expected is not None and timing.index > expected:
+            count = timing.index - expected
+            drop = Drop(STAGE, self.name, expected, raw_ns, DropReason.LOST, count=count)
+            self._dropped(drop)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Take no more frames and end the thread."""

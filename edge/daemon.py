@@ -111,7 +111,7 @@ class EdgeDaemon:
     def _capture(self, at: int) -> Capture:
         section = self._config.camera[at]
         make = partial(make_camera, section, self._clock, self._utc)
-        return Capture(section.name, make, self._on_captured, self._runner_submit)
+        return Capture(section.name, make, self._on_captured, self._runner_submit, self._on_drop)
 
     def _utc(self, raw_ns: int) -> tuple[int, int] | None:
         """UTC and its bound; the clock's part is made after the cameras, asked while they run."""

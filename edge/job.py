@@ -62,6 +62,10 @@ class DropReason(enum.Enum):
     """Shadow work that gave way to the primary model."""
     STOPPED = "stopped"
     """The runner was stopped before its turn."""
+    LOST = "lost"
+    """The camera's numbers skip it: it was lost before it reached us."""
+    REFUSED = "refused"
+    """Its stamps contradict each other, so that no time can be given to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class Drop:
         raw_ns: When it was dropped, CLOCK_MONOTONIC_RAW.
         reason: Why.
         detail: What was wrong, in words.
+        count: Frames that went this way, `index` being the first.
     """
 
     slot: str
@@ -83,6 +88,7 @@ class Drop:
     raw_ns: int
     reason: DropReason
     detail: str = ""
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,15 @@ from syncline.timebase import NS_PER_S, Clock, RawClock
 
 NAP_NS = NS_PER_S // 4
 """Longest sleep before `close` is looked at."""
+LATE_PERIODS = 4
+"""A camera's driver holds about as many frames; a reader further behind has lost its place."""
 
 
 class LiveMedia:
     """Frames of a recording, delivered when they would have come from a camera.
+
+    Every frame is delivered. Where the machine cannot keep the pace, the pace gives way: later
+    frames come later, and `health` says by how much in all.
 
     Decoders are not safe to close while another thread decodes: whoever runs `frames` closes the
     recording, and `close` from elsewhere only asks for it.
@@ -45,6 +50,7 @@ class LiveMedia:
         self._inner: SensorAdapter | None = None
         self._inner_lock = threading.Lock()
         self._running = self._ended = False
+        self._slipped_ns = 0
 
     def open(self) -> None:
         """Check that the recording opens; see the adapter for what it raises."""
@@ -97,6 +103,10 @@ class LiveMedia:
             at_ns = frame.driver.t_ns + shift_ns
             if not self._wait(at_ns):
                 return
+            late_ns = self._clock.raw_ns() - at_ns
+            if late_ns > LATE_PERIODS * self._period_ns:
+                self._slipped_ns += late_ns
+                shift_ns, at_ns = shift_ns + late_ns, at_ns + late_ns
             yield self._restamped(frame, frame.driver, at_ns), at_ns
 
     def _wait(self, at_ns: int) -> bool:
@@ -122,7 +132,11 @@ class LiveMedia:
         """State and counters."""
         state = HealthState.CLOSED if self._closed.is_set() else HealthState.OK
         state = HealthState.ENDED if self._ended else state
-        return Health(state, frames=self._frames, last_ns=self._last_ns)
+        slipped_s = self._slipped_ns / NS_PER_S
+        detail = (
+            f"the machine is too slow for its pace: {slipped_s:.1f} s behind" if slipped_s else ""
+        )
+        return Health(state, frames=self._frames, last_ns=self._last_ns, detail=detail)
 
     def close(self) -> None:
         """End `frames` after the frame in flight, for good; any thread."""

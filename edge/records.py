@@ -226,7 +226,7 @@ def drop_message(drop: Drop) -> pb.Drop:
         raw_ns=drop.raw_ns,
         stage=drop.slot,
         reason=f"{drop.reason.value}: {drop.detail}" if drop.detail else drop.reason.value,
-        count=1,
+        count=drop.count,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +15,17 @@ from typing import Any
 import pytest
 
 from syncline.edge import capture as capture_module
+from syncline.edge.cameras import Timer
 from syncline.edge.capture import Capture
 from syncline.edge.config import CameraSection
 from syncline.edge.daemon import EdgeDaemon
+from syncline.edge.job import Drop, DropReason
 from syncline.edge.live_media import LiveMedia
-from syncline.errors import MediaError, SensorDataError, UsageError
+from syncline.edge.recorded_time import recorded_timer
+from syncline.errors import ClockError, MediaError, SensorDataError, UsageError
 from syncline.sensors.adapter import Health, HealthState, SensorAdapter
-from syncline.sensors.frame import FrameTime, RawFrame
+from syncline.sensors.frame import Anchor, FrameTime, RawFrame
+from syncline.sensors.mode import SensorMode, Shutter
 from syncline.timebase import ManualClock, OsClock
 from tests.daemon.fakes import BrokenRecording, FakeRecording, raw_frame
 
@@ -102,6 +107,64 @@ def test_a_recording_loops_with_one_period_between_the_rounds() -> None:
         if len(found) == 7:
             media.close()
     assert found == [(at, 5_000_000_000 + 40_000_000 * (at + 1)) for at in range(7)]
+
+
+def test_a_machine_that_is_too_slow_gets_every_frame_with_a_true_stamp() -> None:
+    """Reading that stops for a second moves the pace; stamps stay within a driver's few frames."""
+    period_ns = 40_000_000
+    clock = ManualClock(raw_ns=5_000_000_000)
+    media = LiveMedia(lambda: FakeRecording(40, period_ns), clock, loop=False, period_ns=period_ns)
+    ages_ns, numbers = [], []
+    for frame in media.frames():
+        assert frame.driver is not None
+        ages_ns.append(frame.arrival.t_ns - frame.driver.t_ns)
+        numbers.append(frame.sequence)
+        clock.advance(1_000_000_000 if len(numbers) % 10 == 5 else 1_000_000)
+    assert numbers == list(range(40))
+    assert max(ages_ns) <= 4 * period_ns
+    assert "too slow" in media.health().detail
+
+
+class Contradicts:
+    """A timer that refuses one frame by its clock and numbers the others as the driver does."""
+
+    def stamp(self, frame: RawFrame) -> FrameTime:
+        if frame.sequence == 3:
+            raise ClockError("suspected clock: driver stamp is -5.1 s off", remedy="Declare it")
+        return timed(frame)
+
+
+def timed(frame: RawFrame) -> FrameTime:
+    mode = SensorMode.simple(4, 4, shutter=Shutter.GLOBAL)
+    timing = recorded_timer(mode, Anchor.UNKNOWN, (1000.0, 1000.0)).stamp(frame)
+    return dataclasses.replace(timing, index=frame.sequence or 0)
+
+
+def test_frames_that_get_no_time_or_never_came_are_dropped_with_a_reason() -> None:
+    """A refused stamp costs its frame, not the camera; a gap in the numbers is counted."""
+
+    class Gap(FakeRecording):
+        def frames(self) -> Iterator[RawFrame]:
+            for at in (0, 1, 2, 3, 4, 7, 8):
+                yield raw_frame(at, at * 40_000_000)
+
+    drops: list[Drop] = []
+    seen: list[int] = []
+    camera, opened = Gap(), []
+
+    def make() -> tuple[SensorAdapter, Timer]:
+        opened.append(1)
+        return camera, Contradicts()
+
+    capture = Capture("c", make, lambda _, t: seen.append(t.index), lambda _: None, drops.append)
+    capture.open()
+    capture.start()
+    until(lambda: not capture.is_running)
+    assert seen == [0, 1, 2, 4, 7, 8]
+    told = [(d.reason, d.index, d.count) for d in drops]
+    assert told == [(DropReason.REFUSED, 3, 1), (DropReason.LOST, 5, 2)]
+    assert capture.rejected == 1
+    assert opened == [1]
 
 
 def test_close_does_not_wait_for_a_slow_recording() -> None:
