@@ -15,6 +15,7 @@ from syncline.cloud.models.fold import fold
 from syncline.cloud.models.frames import FrameSource, read_picture
 from syncline.cloud.models.gate import Build, GateLimits, GateReport, Truth, run_gate
 from syncline.cloud.models.graph import opset, parse_model, serialise
+from syncline.cloud.models.half import halve_graph
 from syncline.cloud.models.nncf_body import quantise_with_nncf
 from syncline.cloud.models.probe import feeds, make_golden
 from syncline.cloud.models.quantize import check_types, quantise_graph
@@ -138,9 +139,11 @@ def fp32_build(source: Bundle, *, fold_graph: bool) -> Build:
 
 
 def int8_build(fp32: Build, calibration: FrameSource, options: QuantizeOptions) -> Build:
-    """Quantise a build; its activations are checked to be of the target's type."""
+    """Quantise a build (or halve it); its activations are checked to be of the target's type."""
     target, given = options.target, fp32.manifest.input
-    if options.method == "nncf":
+    if not target.quantised:
+        model = halve_graph(fp32.model)
+    elif options.method == "nncf":
         model = quantise_with_nncf(
             fp32.model,
             lambda: feeds(given, calibration.read()),
@@ -174,7 +177,9 @@ def _write(
         "parent": source.digest,
         "tool": RUNTIME,
         "calibration": f"{calibration.count} frames of {calibration.path.name}",
-        "gate": "passed" if report.passed else f"int8 refused: {'; '.join(report.reasons)}",
+        "gate": "passed"
+        if report.passed
+        else f"{report.precision} refused: {'; '.join(report.reasons)}",
     }
     manifest = msgspec.structs.replace(
         build.manifest,
@@ -189,8 +194,8 @@ def _write(
 
 
 def _metrics(report: GateReport) -> dict[str, dict[str, float]]:
-    """The gate's figures; those of a refused int8 build say so in their slices' names."""
-    prefix = "" if report.passed else "int8-refused-"
+    """The gate's figures; those of a refused build say so in their slices' names."""
+    prefix = "" if report.passed else f"{report.precision}-refused-"
     found = {f"{prefix}{name}": figures for name, figures in report.metrics.items()}
     if report.fp32 is not None and report.int8 is not None and report.speedup is not None:
         found[f"{prefix}speed"] = {

@@ -74,6 +74,7 @@ class GateReport:
         int8: Speed of the int8 build; None when not measured.
         reasons: Why it is refused; empty = passed.
         notes: What else the reader must know.
+        precision: Of the candidate: int8 or fp16.
     """
 
     metrics: Mapping[str, dict[str, float]]
@@ -81,10 +82,11 @@ class GateReport:
     int8: Timing | None
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
+    precision: str = "int8"
 
     @property
     def passed(self) -> bool:
-        """Whether the int8 build may ship."""
+        """Whether the build may ship."""
         return not self.reasons
 
     @property
@@ -102,7 +104,7 @@ class GateReport:
         """
         if self.reasons:
             raise GateError(
-                f"int8 refused: {'; '.join(self.reasons)}",
+                f"{self.precision} refused: {'; '.join(self.reasons)}",
                 remedy="Ship fp32 (--keep-fp32 writes it), or train a dense ReLU network",
             )
 
@@ -147,8 +149,9 @@ def run_gate(
             "(--allow-unmeasured-speed ships it all the same)"
         )
     return GateReport(
-        found.metrics(), times.get("fp32"), times.get("int8"), tuple(reasons), tuple(notes)
-    )
+        found.metrics(), times.get("fp32"), times.get("int8"), tuple(reasons), tuple(notes),
+        "int8" if target.quantised else target.precision,
+    )  # fmt: skip
 
 
 def measure_builds(

@@ -24,7 +24,7 @@ class Target:
     Attributes:
         name: `target.device_class` of the manifest.
         precision: `target.precision` of the manifest.
-        unsigned_activations: uint8 activations; else int8.
+        unsigned_activations: Of int8 builds: uint8 activations; else int8.
         reduce_range: 7-bit weights.
         symmetric: Zero points of activations are zero.
         providers: Execution providers in order of preference.
@@ -38,6 +38,11 @@ class Target:
     symmetric: bool
     providers: tuple[str, ...]
     machines: frozenset[str]
+
+    @property
+    def quantised(self) -> bool:
+        """Whether its builds are int8; else float16."""
+        return self.precision != "fp16"
 
     @property
     def activation(self) -> str:
@@ -70,6 +75,15 @@ TARGETS: dict[str, Target] = {
             True,
             False,
             ("OpenVINOExecutionProvider", *_CPU),
+            frozenset(),
+        ),
+        Target(
+            "cuda",
+            "fp16",
+            True,
+            False,
+            False,
+            ("CUDAExecutionProvider", *_CPU),
             frozenset(),
         ),
     )

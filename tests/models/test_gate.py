@@ -20,9 +20,10 @@ from syncline.cloud.models.build import (
     quantize_bundle,
     truth_folder,
 )
+from syncline.cloud.models.doctor import diagnose
 from syncline.cloud.models.frames import FrameSource, open_frames
 from syncline.cloud.models.gate import Build, GateLimits, known_labels, run_gate
-from syncline.cloud.models.graph import copy_model, serialise
+from syncline.cloud.models.graph import copy_model, inputs, parse_model, serialise
 from syncline.cloud.models.importer import ImportOptions, import_model
 from syncline.cloud.models.probe import Probe
 from syncline.cloud.models.reference import mobseg
@@ -203,6 +204,25 @@ def test_command_line(
     assert len(rows) == 2
     assert rows[0]["ratio"] == 1.0
     assert main([*args, "--out", str(tmp_path / "c"), "--target", "amiga"]) == 2
+
+
+def test_half_precision_for_accelerators(
+    bundle: Bundle, frames: FrameSource, tmp_path: Path
+) -> None:
+    """An fp16 build: body in float16, types of input and output kept, judged like int8."""
+    with pytest.raises(GateError, match="fp16 refused: speed on cuda cannot be measured"):
+        quantise(bundle, tmp_path / "a", frames, target=TARGETS["cuda"])
+    limits = GateLimits(unmeasured_speed=True)
+    made = quantise(bundle, tmp_path / "b", frames, target=TARGETS["cuda"], limits=limits)
+    target = made.bundle.manifest.target
+    assert (target.precision, target.device_class) == ("fp16", "cuda")
+    assert target.providers == ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert made.gate.metrics["all"]["pixel_agreement"] > 0.99
+    model = parse_model(made.bundle.model_bytes())
+    kinds = {t.data_type for t in model.graph.initializer if len(t.dims) == 4}
+    assert onnx.TensorProto.FLOAT16 in kinds
+    assert [i.dtype for i in inputs(model)] == ["uint8"]
+    assert not diagnose(made.bundle.folder / "model.onnx", device_class="cuda").errors
 
 
 def test_nncf_goes_with_openvino_only(bundle: Bundle, frames: FrameSource, tmp_path: Path) -> None:

@@ -42,7 +42,10 @@ def calibration(model: onnx.ModelProto, frames: FrameSource) -> Iterator[dict[st
         yield dict(feed)
 
 
-@pytest.mark.parametrize("name", TARGETS)
+INT8_TARGETS = {name: target for name, target in TARGETS.items() if target.quantised}
+
+
+@pytest.mark.parametrize("name", INT8_TARGETS)
 def test_each_target_gets_its_types(
     small_net: onnx.ModelProto, frames: FrameSource, name: str
 ) -> None:
@@ -57,7 +60,7 @@ def test_each_target_gets_its_types(
         "openvino": "uint8",
     }
     assert activation_types(model) == {wanted[name]}
-    for other in TARGETS.values():
+    for other in INT8_TARGETS.values():
         if other.activation == target.activation:
             check_types(model, other)
         else:
