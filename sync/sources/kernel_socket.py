@@ -10,7 +10,8 @@ import socket
 import struct
 from dataclasses import dataclass
 
-from syncline.errors import ClockError
+from syncline.errors import ClockError, DeviceError
+from syncline.sync.jumps import SetNotice, TimerNotice
 from syncline.sync.sources.pairing import real_to_raw
 from syncline.timebase import NS_PER_S, Clock, PairedRead, RawClock, paired_read
 
@@ -58,6 +59,9 @@ class _Sent:
 class KernelSocket:
     """One connected, non-blocking UDP socket. The port is random, chosen by the kernel.
 
+    A clock that was set during an exchange, even when it was put back before its end, leaves stamps
+    that cannot be told from true ones; the kernel's notice tells of it.
+
     Args:
         address: Numeric host and port.
         clock: Raw clock, for the fall-back stamps.
@@ -71,12 +75,13 @@ class KernelSocket:
         self._clock = clock
         self._sent: _Sent | None = None
         self._count = 0
+        self._notice = _notice()
         self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             self.stamped = self._enable_stamps()
             self._socket.connect(address)
         except OSError:
-            self._socket.close()
+            self.close()
             raise
 
     def _enable_stamps(self) -> bool:
@@ -94,6 +99,8 @@ class KernelSocket:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+        if self._notice is not None:
+            self._notice.close()
 
     def send(self, data: bytes) -> None:
         """Send a request; its stamp is read together with the reply.
@@ -102,6 +109,7 @@ class KernelSocket:
             OSError: No route, or the last request was refused by the host.
         """
         self._drain_errors()
+        self._was_set()
         pair = paired_read(Clock.REALTIME)
         self._sent = _Sent(pair, self._clock.raw_ns(), self._count)
         self._socket.send(data)
@@ -124,7 +132,17 @@ class KernelSocket:
         if not got:
             return []
         after = paired_read(Clock.REALTIME)
-        return [self._stamp(data, real_ns, user_ns, after) for data, real_ns, user_ns in got]
+        moved = self._was_set()
+        return [
+            Received(data, 0, user_ns, USER_UNCERTAINTY_NS, clock_moved=True)
+            if moved
+            else self._stamp(data, real_ns, user_ns, after)
+            for data, real_ns, user_ns in got
+        ]
+
+    def _was_set(self) -> bool:
+        """Whether the clock was set since the last question."""
+        return self._notice is not None and self._notice.taken()
 
     def _stamp(self, data: bytes, real_ns: int | None, user_ns: int, after: PairedRead) -> Received:
         sent = self._sent
@@ -153,6 +171,14 @@ class KernelSocket:
             sent = self._sent
             if sent is not None and real_ns is not None and _number(ancillary) == sent.number:
                 sent.real_ns = real_ns
+
+
+def _notice() -> SetNotice | None:
+    """The kernel's notice; where it cannot be had, paired reads find all but what was undone."""
+    try:
+        return TimerNotice()
+    except DeviceError:
+        return None
 
 
 _Ancillary = list[tuple[int, int, bytes]]

@@ -9,19 +9,17 @@ and its modules come from `scripts/vm-packages`.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from tests.vm.uml import GUEST, ROOT, Answer, GuestError, read_answer
 
@@ -164,7 +162,7 @@ class Machine:
         return [
             PROGRAM, "-machine", "pc,accel=tcg", "-cpu", "max", "-smp", "1", "-m", str(MEMORY_MB),
             "-nodefaults", "-nographic", "-no-reboot", "-serial", "stdio",
-            "-rtc", self.rtc, "-qmp", f"unix:{self.folder}/qmp,server=on,wait=off",
+            "-rtc", self.rtc,
             "-kernel", str(lab_folder() / "vmlinuz"), "-initrd", str(self.folder / "initrd"),
             "-append", words,
             "-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
@@ -196,20 +194,20 @@ class Machine:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(timeout=10)
 
-    def tell(self, command: str) -> dict[str, Any]:
-        """A QMP command, such as `system_wakeup`."""
-        with socket.socket(socket.AF_UNIX) as line:
-            line.connect(str(self.folder / "qmp"))
-            with line.makefile("rw", encoding="utf-8") as file:
-                file.readline()
-                answer: dict[str, Any] = {}
-                for word in ("qmp_capabilities", command):
-                    file.write(json.dumps({"execute": word}) + "\n")
-                    file.flush()
-                    while "return" not in answer and "error" not in answer:
-                        answer = json.loads(file.readline())
-                    answer, last = {}, answer
-                return last
+    def line(self, start: str, timeout_s: float) -> str:
+        """What follows `start` on the serial line, for programs that lose the host's files.
+
+        Raises:
+            GuestError: No such line in time.
+        """
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            text = (self.folder / "console.txt").read_text(encoding="utf-8", errors="replace")
+            for line in text.splitlines():
+                if line.startswith(start) and text.endswith("\n"):
+                    return line.removeprefix(start)
+            time.sleep(0.2)
+        raise GuestError(f"no line {start!r} within {timeout_s} s\n{text[-2000:]}")
 
     def answer(self, timeout_s: float) -> Answer:
         """Wait for the end and read what the program left.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,10 @@ class TimeServer:
         )
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
+
+    def hold(self, still: bool) -> None:
+        """Let requests wait, or answer them."""
+        self._process.send_signal(signal.SIGSTOP if still else signal.SIGCONT)
 
     def close(self) -> None:
         """End it."""
