@@ -55,7 +55,7 @@ def quantize(
         bundle: fp32 bundle, as `syncline model import` writes it.
         calibration: Folder of pictures, video, or log to calibrate on.
         out: Folder for the build; must be new or empty.
-        target: x86-64-vnni, x86-64, arm64, tensorrt, openvino, cuda (fp16), or auto for this machine.
+        target: x86-64-vnni, x86-64, arm64, tensorrt, openvino, cuda (fp16), or auto.
         method: minmax, or nncf (extra openvino) for SiLU networks on OpenVINO.
         gate_frames: Frames for the gate; default: others of the calibration source.
         truth: Folder of label maps named like the gate's frames, for segmenters.
