@@ -1,4 +1,4 @@
-"""A small RTSP server (RFC 2326, RFC 3550, RFC 6184) for tests: H.264 over interleaved TCP.
+"""A small RTSP server (RFC 2326, RFC 3550, RFC 6184) for tests: H.264 over TCP or UDP.
 
 It plays one clip round and round to each client, paced by the raw clock, with sender reports when
 asked to, and fails on command.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import socket
 import struct
 import threading
@@ -73,6 +74,8 @@ class Behaviour:
         silent: Accepts connections and never answers.
         garbage: What it answers to everything.
         first_rtp: RTP time of the first picture.
+        udp: Takes UDP, else only interleaved TCP.
+        lose_every: Loses one of so many packets on the way, UDP only; 0 = none.
     """
 
     fps: int = 50
@@ -85,6 +88,8 @@ class Behaviour:
     silent: bool = False
     garbage: bytes = b""
     first_rtp: int = 4_294_900_000  # wraps within a second
+    udp: bool = False
+    lose_every: int = 0
 
 
 @dataclass
@@ -107,6 +112,8 @@ class RtspServer:
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self.port = self._listener.getsockname()[1]
         self._clients: list[socket.socket] = []
+        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._udp_ports: tuple[int, int] | None = None
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
@@ -128,6 +135,7 @@ class RtspServer:
         for thread in self._threads:
             thread.join(5.0)
             assert not thread.is_alive()
+        self._udp.close()
 
     def drop_clients(self) -> None:
         """Break the connections, keep the port."""
@@ -166,6 +174,9 @@ class RtspServer:
                     return
                 method = head.split(b" ", 1)[0].decode()
                 client.sendall(self._answer(method, head.decode("latin-1")))
+                if method == "SETUP":
+                    found = re.search(rb"client_port=(\d+)-(\d+)", head)
+                    self._udp_ports = (int(found[1]), int(found[2])) if found else None
                 if method == "PLAY" and self._allowed(head.decode("latin-1")):
                     self._play(client)
                     return
@@ -191,7 +202,9 @@ class RtspServer:
             body = self._sdp()
             lines += ["Content-Type: application/sdp", f"Content-Base: {self.url}/"]
         elif method == "SETUP" and "interleaved" not in head:
-            status = "461 Unsupported Transport"
+            ports = re.search(r"client_port=[-0-9]+", head)
+            lines.append(f"Transport: RTP/AVP;unicast;{ports[0] if ports else ''};server_port=9-9")
+            status = "200 OK" if self.behaviour.udp else "461 Unsupported Transport"
         elif method == "SETUP":
             lines.append(f"Transport: RTP/AVP/TCP;unicast;interleaved=0-1;ssrc={SSRC:08X}")
         lines.append(f"Content-Length: {len(body)}")
@@ -223,22 +236,29 @@ class RtspServer:
                 continue
             rtp = (how.first_rtp + number * RTP_HZ // how.fps) % 2**32
             if how.reports and number % GOP == 0:
-                client.sendall(_report(rtp, at_ns + how.utc_ahead_ns))
+                self._send(client, 1, _report(rtp, at_ns + how.utc_ahead_ns))
             sampled.append(at_ns)
             units = self.clip[number % len(self.clip)]
             for at, unit in enumerate(units):
                 last = 0x80 if at == len(units) - 1 else 0
                 rtp_head = struct.pack("!BBHII", 0x80, last | 96, sequence % 65536, rtp, SSRC)
-                client.sendall(struct.pack("!BBH", 0x24, 0, 12 + len(unit)) + rtp_head + unit)
+                if not how.lose_every or sequence % how.lose_every:
+                    self._send(client, 0, rtp_head + unit)
                 sequence += 1
             number += 1
+
+    def _send(self, client: socket.socket, channel: int, packet: bytes) -> None:
+        if self._udp_ports is None:
+            client.sendall(struct.pack("!BBH", 0x24, channel, len(packet)) + packet)
+        else:
+            client.getpeername()  # raises once the client is gone
+            self._udp.sendto(packet, ("127.0.0.1", self._udp_ports[channel]))
 
 
 def _report(rtp: int, utc_ns: int) -> bytes:
     seconds, rest = divmod(utc_ns, 10**9)
     ntp = (seconds + NTP_UNIX_S) % 2**32 << 32 | (rest << 32) // 10**9
-    report = struct.pack("!BBHIQIII", 0x80, 200, 6, SSRC, ntp, rtp, 0, 0)
-    return struct.pack("!BBH", 0x24, 1, len(report)) + report
+    return struct.pack("!BBHIQIII", 0x80, 200, 6, SSRC, ntp, rtp, 0, 0)
 
 
 def _shut(sock: socket.socket) -> None:

@@ -90,6 +90,24 @@ def test_sender_reports_give_the_sampling_where_the_clock_is_vouched_for(
         assert frame.arrival.t_ns - frame.driver.t_ns > 120_000_000
 
 
+def test_pictures_over_udp_and_what_is_lost_on_the_way(server: RtspServer) -> None:
+    """Lost packets cost their pictures, which are never shown half; no time moves."""
+    with pytest.raises(DeviceError, match=r"Protocol not supported|Unsupported"):
+        camera_of(server, transport="udp").open()
+    server.behaviour.udp, server.behaviour.lose_every = True, 30
+    sender = SenderClock(2_000_000, FrameEvent.MID, utc_of(server))
+    camera = camera_of(server, transport="udp", sender=sender)
+    frames = take(camera, 60, {})
+    stamped = [f for f in frames if f.driver is not None]
+    assert len(stamped) > 30  # the rest came before a report, or with a report lost
+    for frame in stamped:
+        assert frame.driver is not None
+        assert abs(truth_of(server, frame) - frame.driver.t_ns) < 20_000
+    steps = np.diff([f.device_ticks or 0 for f in frames])
+    assert (np.abs(steps - np.rint(steps / STEP_NS) * STEP_NS) < 30_000).all()
+    assert steps.max() > 1.5 * STEP_NS  # pictures are missing
+
+
 @pytest.mark.parametrize("reports", [True, False])
 def test_the_truth_lies_inside_what_arrivals_claim(server: RtspServer, reports: bool) -> None:
     server.behaviour.lag_s, server.behaviour.reports = 0.12, reports
