@@ -122,7 +122,7 @@ def calibrate_offset(
         raise SensorDataError(f"calibrate: gyro {rate.shape} and {len(imu)} times do not fit")
     keep = np.concatenate([[True], np.diff(imu) > 0]) & np.isfinite(rate).all(axis=1)
     zero = int(imu[0])
-    turning = Turning.of_gyro(_seconds(imu[keep], zero), rate[keep])
+    turning = Turning.of_gyro(seconds_since(imu[keep], zero), rate[keep])
     return _calibrate(cam, cam_rot, turning, zero, axes, search_ns, max_sigma_ns)
 
 
@@ -159,11 +159,12 @@ def calibrate_cameras(
     if turned.shape != (len(other) - 1, 3) or len(other) < LEAST_FRAMES:
         raise SensorDataError(f"calibrate: {len(other)} times and rotations {turned.shape}")
     zero = int(other[0])
-    turning = Turning.of_rotations(_seconds(other, zero), np.nan_to_num(turned))
+    turning = Turning.of_rotations(seconds_since(other, zero), np.nan_to_num(turned))
     return _calibrate(cam, cam_rot, turning, zero, axes, search_ns, max_sigma_ns)
 
 
-def _seconds(t_ns: I64, zero_ns: int) -> F64:
+def seconds_since(t_ns: I64, zero_ns: int) -> F64:
+    """Nanoseconds as float seconds from `zero_ns`."""
     return (t_ns - zero_ns).astype(np.float64) * 1e-9
 
 
@@ -183,7 +184,7 @@ def _calibrate(
             remedy=f"Give at least {LEAST_FRAMES} frames and one rotation less",
         )
     fixed = None if axes is None else np.asarray(axes, dtype=np.float64)
-    problem = _Problem(_seconds(cam, zero_ns), rot, turning, fixed, search_ns * 1e-9)
+    problem = _Problem(seconds_since(cam, zero_ns), rot, turning, fixed, search_ns * 1e-9)
     offset_s = problem.search()
     offset_s = problem.refine(offset_s)
     estimate = problem.estimate(offset_s)

@@ -1,9 +1,10 @@
-"""`syncline sensors calibrate`: the time offset between a camera and the IMU, from a drive."""
+"""`syncline sensors calibrate`: the time offset of a camera to the IMU or another camera."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,50 +17,158 @@ from syncline.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from syncline.edge.recordings import LogRecording
+    from syncline.sensors.calibrate import OffsetEstimate
+    from syncline.sensors.fit import FitSeries
+    from syncline.sensors.frame import FrameTime
+    from syncline.sensors.mode import SensorMode
+
+LINE_TIME_PPM = 100.0
 
 
 def calibrate(
     log: Path,
     *,
     camera: str,
-    imu: str,
     matrix: str,
+    imu: str = "",
+    other: str = "",
     distortion: str = "",
+    other_matrix: str = "",
+    other_distortion: str = "",
+    plot: Path | None = None,
     boot: str = "",
     json_: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
     """Estimate t_imu - t_camera with its uncertainty; refuses a drive that turned too little.
+
+    The camera's line time is checked against its measured period first.
 
     Args:
         log: Recording with pictures and IMU: a minute or more, with bends, crossings or a
             roundabout, or turned by hand. Only turning shows the offset: a straight road tells
             nothing, however long, and is refused with exit code 3.
         camera: Name of the camera.
-        imu: Name of the IMU.
         matrix: Focal lengths and principal point, pixels: fx,fy,cx,cy.
+        imu: Name of the IMU.
+        other: Name of another camera, instead of an IMU.
         distortion: OpenCV coefficients, comma-separated.
+        other_matrix: Of the other camera; as the first one's where it is left out.
+        other_distortion: Of the other camera; likewise.
+        plot: Picture to write: both sensors' turning, and how well each offset fits.
         boot: Beginning of a boot's id, where the recording holds several.
         json_: Print one JSON object.
     """
     from syncline.edge.recordings import LogRecording
-    from syncline.sensors.calibrate import calibrate_offset
-    from syncline.sensors.rotation import image_rotations
 
-    fx, fy, cx, cy = _numbers(matrix, "--matrix", 4)
-    bent = _numbers(distortion, "--distortion", None) if distortion else ()
+    if bool(imu) == bool(other):
+        raise UsageError("give either --imu NAME or --other CAMERA")
+    lens = _Lens.of(matrix, distortion, "")
+    other_lens = _Lens.of(other_matrix or matrix, other_distortion or distortion, "other-")
     recording = LogRecording(log, camera, boot)
-    times_ns, pictures = _frames(recording)
-    imu_ns, gyro = _gyro(log, imu, recording.recorded_boot)
-    K = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
-    turned = image_rotations((_grey(p) for p in pictures), K, bent)
-    found = calibrate_offset(times_ns, turned, imu_ns, gyro)
+    seen = _watch(recording, lens)
+    line_time = _check_line_time(seen)
+    if imu:
+        found, series = _to_imu(seen, *_gyro(log, imu, recording.recorded_boot))
+    else:
+        found, series = _to_camera(seen, _watch(LogRecording(log, other, boot), other_lens))
+    if plot is not None:
+        from syncline.cli.offset_picture import draw_offset
+
+        draw_offset(camera, imu or other, found, series, plot)
     if json_:
         body = {k: v for k, v in asdict(found).items() if not isinstance(v, np.ndarray)}
-        print(json.dumps({"camera": camera, "imu": imu, **body}, default=float))
+        names = {"camera": camera, "imu": imu} if imu else {"camera": camera, "other": other}
+        print(json.dumps({**names, **body, "line_time": line_time}, default=float))
         return 0
-    print(f"t_imu = t_{camera} {found.offset_ns / 1e6:+.4f} ms +- {found.sigma_ns / 1e6:.4f} ms")
-    print(f"{len(times_ns)} frames, {100 * found.explained:.1f} % of the turning explained")
+    sure = f"{found.sigma_ns / 1e6:.4f} ms"
+    print(f"t_{imu or other} = t_{camera} {found.offset_ns / 1e6:+.4f} ms +- {sure}")
+    print(f"{len(seen.times_ns)} frames, {100 * found.explained:.1f} % of the turning explained")
+    print(line_time)
+    if plot is not None:
+        print(f"drawn in {plot}")
     return 0
+
+
+@dataclass(frozen=True)
+class _Lens:
+    K: NDArray[np.float64]
+    distortion: tuple[float, ...]
+
+    @classmethod
+    def of(cls, matrix: str, distortion: str, prefix: str) -> _Lens:
+        fx, fy, cx, cy = _numbers(matrix, f"--{prefix}matrix", 4)
+        flag = f"--{prefix}distortion"
+        bent = _numbers(distortion, flag, None) if distortion else ()
+        return cls(np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]), bent)
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """How a camera turned: centre times (N,), rotations (N-1, 3), its periodic event (N,)."""
+
+    times_ns: NDArray[np.int64]
+    rotations: NDArray[np.float64]
+    events_ns: NDArray[np.int64]
+    mode: SensorMode
+
+
+def _watch(recording: LogRecording, lens: _Lens) -> _Watched:
+    from syncline.sensors.rotation import image_rotations
+
+    timings, pictures = _frames(recording)
+    turned = image_rotations((_grey(p) for p in pictures), lens.K, lens.distortion)
+    times = np.array([t.centre_ns() for t in timings], np.int64)
+    events = np.array([_event_ns(t) for t in timings], np.int64)
+    return _Watched(times, turned, events, timings[0].mode)
+
+
+def _event_ns(timing: FrameTime) -> int:
+    """What is periodic, whatever the exposure does."""
+    from syncline.sensors.frame import Anchor
+
+    return timing.soe_ns if timing.anchor is Anchor.TRIGGER else timing.eof_ns
+
+
+def _check_line_time(seen: _Watched) -> str:
+    """Line time times frame length must be the measured period.
+
+    Half a line is what a rounded frame length may take; three sigma what the measured period may.
+
+    Raises:
+        SensorDataError: They contradict each other.
+    """
+    from syncline.sensors.report import timing_report
+
+    lines = seen.mode.frame_length_lines
+    if lines == 0 or len(seen.events_ns) < 3:
+        return "line time not checked: the camera's mode does not say how many lines a period has"
+    report = timing_report(seen.events_ns)
+    doubt = 3.0 * math.sqrt(12.0) * report.jitter_ns / report.count**1.5 / report.period_ns
+    tolerance_ppm = LINE_TIME_PPM + 0.5e6 / lines + 1e6 * doubt
+    seen.mode.check_period(report.period_ns, tolerance_ppm)
+    return (
+        f"line time {seen.mode.line_time_ns / 1e3:.3f} us x {lines} lines agrees with the measured "
+        f"period of {report.period_ns / 1e6:.4f} ms within {tolerance_ppm:.0f} ppm"
+    )
+
+
+def _to_imu(
+    seen: _Watched, imu_ns: NDArray[np.int64], gyro: NDArray[np.float64]
+) -> tuple[OffsetEstimate, FitSeries]:
+    from syncline.sensors.calibrate import calibrate_offset
+    from syncline.sensors.fit import gyro_series
+
+    found = calibrate_offset(seen.times_ns, seen.rotations, imu_ns, gyro)
+    return found, gyro_series(found, seen.times_ns, seen.rotations, imu_ns, gyro)
+
+
+def _to_camera(seen: _Watched, other: _Watched) -> tuple[OffsetEstimate, FitSeries]:
+    from syncline.sensors.calibrate import calibrate_cameras
+    from syncline.sensors.fit import camera_series
+
+    inputs = (seen.times_ns, seen.rotations, other.times_ns, np.nan_to_num(other.rotations))
+    found = calibrate_cameras(*inputs)
+    return found, camera_series(found, *inputs)
 
 
 def _numbers(text: str, flag: str, count: int | None) -> tuple[float, ...]:
@@ -73,16 +182,16 @@ def _numbers(text: str, flag: str, count: int | None) -> tuple[float, ...]:
     return values
 
 
-def _frames(recording: LogRecording) -> tuple[NDArray[np.int64], list[bytes]]:
-    """Centre times of the frames and their encoded pictures (a drive's JPEGs are held)."""
-    times, pictures = [], []
+def _frames(recording: LogRecording) -> tuple[list[FrameTime], list[bytes]]:
+    """Times of the frames and their pictures, grey and encoded (a drive's are held)."""
+    timings, pictures = [], []
     for timed in recording.frames():
-        times.append(timed.timing.centre_ns())
+        timings.append(timed.timing)
         assert isinstance(timed.frame.payload, np.ndarray)
         done, data = cv2.imencode(".png", cv2.cvtColor(timed.frame.payload, cv2.COLOR_BGR2GRAY))
         assert done
         pictures.append(data.tobytes())
-    return np.array(times, np.int64), pictures
+    return timings, pictures
 
 
 def _grey(data: bytes) -> NDArray[np.uint8]:

@@ -46,7 +46,7 @@ def test_without_utc_there_is_nothing_to_draw() -> None:
 
 
 def timing(
-    mid_ns: int, shutter: pb.Shutter.ValueType = pb.SHUTTER_ROLLING, sigma_ns: float = 0.0
+    mid_ns: int, shutter: pb.Shutter = pb.SHUTTER_ROLLING, sigma_ns: float = 0.0
 ) -> pb.FrameTiming:
     """A frame of 48 lines of 1 us, exposed for 2 us; for an unknown time where sigma is given."""
     mode = pb.SensorMode(

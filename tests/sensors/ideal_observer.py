@@ -26,6 +26,8 @@ STALLS_PER_NS = 1.0 / 60e9
 STALL_NS = (50_000_000, 400_000_000)
 BEGIN_STEP_NS = 2_000_000
 """Begins of stalls are summed over in steps of this."""
+OVERLAP = STALLS_PER_NS * (STALL_NS[0] + STALL_NS[1]) / 2
+"""Share of stalls in which another begins: together they are longer than one can be."""
 FREE, HELD = -1, -2
 State = tuple[int, int]
 """(frames that arrived so far, what holds the next: FREE, HELD by a lost frame that was handed over
@@ -136,9 +138,11 @@ def _arrives(state: State, arrivals: list[int], likelihood: float) -> list[Step]
     last, following = arrivals[count - 1], arrivals[count]
     if following - last <= STALL_NS[0]:
         return out
-    begins = range(max(last, following - STALL_NS[1]), following - STALL_NS[0], BEGIN_STEP_NS)
-    share = STALLS_PER_NS * BEGIN_STEP_NS * PER_NS / (STALL_NS[1] - STALL_NS[0])
-    out += [(state, (count, begin), likelihood * share, True) for begin in begins]
+    begins = range(max(last, following - 2 * STALL_NS[1]), following - STALL_NS[0], BEGIN_STEP_NS)
+    share = likelihood * STALLS_PER_NS * BEGIN_STEP_NS * PER_NS / (STALL_NS[1] - STALL_NS[0])
+    for begin in begins:
+        one = following - begin <= STALL_NS[1]
+        out.append((state, (count, begin), share if one else share * OVERLAP, True))
     return out
 
 

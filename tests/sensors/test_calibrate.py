@@ -10,6 +10,7 @@ import pytest
 
 from syncline.errors import SensorDataError
 from syncline.sensors.calibrate import OffsetEstimate, calibrate_cameras, calibrate_offset
+from syncline.sensors.fit import camera_series, gyro_series
 from syncline.sensors.rotation import image_rotations
 
 OFFSET_NS = 12_300_000
@@ -70,6 +71,25 @@ def test_sixty_seconds() -> None:
     assert np.abs(errors).max() <= 0.06
     assert np.mean(np.abs(errors) <= 2 * np.array(sigmas)) >= 0.85
     assert np.sqrt(np.mean(np.square(errors))) >= 0.5 * np.mean(sigmas)
+
+
+def test_curves_of_a_calibration_show_the_answer() -> None:
+    """sensors-39: what the plot draws: equal rates, and a valley at the answer."""
+    motion = Motion(5, 0.5)
+    cam, rot, imu, gyro = motion.record(20.0)
+    rot[100] += 0.2
+    found = calibrate_offset(cam, rot, imu, gyro)
+    curves = gyro_series(found, cam, rot, imu, gyro)
+    apart = np.abs(curves.camera_rad_s - curves.other_rad_s).max(axis=1)
+    assert np.median(apart) < 0.02 * np.ptp(curves.camera_rad_s)
+    valley_ns = curves.offset_s[np.argmin(curves.misfit_rad_s)] * 1e9
+    assert abs(valley_ns - found.offset_ns) <= 3 * found.sigma_ns + 100_000
+    assert curves.misfit_rad_s.max() > 1.2 * curves.misfit_rad_s.min()
+    later = cam + 4_000_000
+    found = calibrate_cameras(cam, rot, later, rot)
+    same = camera_series(found, cam, rot, later, rot)
+    assert abs(found.offset_ns - 4_000_000) < 100_000
+    assert np.abs(same.camera_rad_s - same.other_rad_s).max() < 0.05
 
 
 def test_vibration_uneven_imu_and_known_axes() -> None:
