@@ -14,26 +14,27 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from syncline.cloud.models import fold, fold_boxes, graph, quantize, runtime, targets
-from syncline.cloud.train.detector_data import MEAN, PAD, STD, batches
-from syncline.cloud.train.detector_loss import Grid, detection_loss
+from syncline.cloud.train.detector_data import MEAN, PAD, STD
+from syncline.cloud.train.detector_loop import Recipe, train
 from syncline.cloud.train.detector_readme import readme
 from syncline.cloud.train.detector_score import ClassScore, score_class
 from syncline.cloud.train.export import export_onnx
-from syncline.cloud.train.networks import DETECTOR_STRIDES, EdgeDet, decode_maps
+from syncline.cloud.train.networks import DETECTOR_STRIDES
 from syncline.cloud.train.rendered import (
+    ASKED_SIDE_PX,
     INPUT_SIZE,
+    SCORED_SIDE_PX,
     TEST_SEEDS,
     TRAIN_SEEDS,
     VAL_SEEDS,
     Sample,
+    at_input,
     load_drive,
     render_all,
 )
@@ -44,7 +45,10 @@ from syncline.sensors.synthetic.scene import LABEL_NAMES
 
 log = logging.getLogger(__name__)
 
-RENDERER = "sensors/synthetic at 004454e"
+VERSION = "1.1.0"
+START = "the weights of road-detector 1.0.0: 1000 steps from nothing at 320x192"
+"""What `--start` was given for the shipped weights."""
+RENDERER = "sensors/synthetic at 4720dc1"
 """Commit whose renderer made the pictures of the shipped weights."""
 MAPS = ("map8", "map16", "map32")
 THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
@@ -58,76 +62,6 @@ DEVICE_CLASS = "x86-64"
 
 Floats = NDArray[np.float32]
 Detect = Callable[[NDArray[np.uint8]], Floats]
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """Everything that decides the weights.
-
-    Attributes:
-        seed: Of weights, order and augmentation.
-        width: Channel multiplier of the network.
-        steps: Optimiser steps that the rate is planned over.
-        stop: Steps really taken; the averaged weights then are the result.
-        batch: Pictures per step.
-        rate: Highest learning rate.
-        threads: Torch threads; sums depend on it.
-    """
-
-    seed: int = 1
-    width: float = 0.5
-    steps: int = 2000
-    stop: int = 1000
-    batch: int = 16
-    rate: float = 2e-3
-    threads: int = 1
-
-
-def train(
-    recipe: Recipe, samples: Sequence[Sample], classes: int, snapshot: Path | None = None
-) -> torch.nn.Module:
-    """Train from nothing; returns the averaged network in eval mode.
-
-    Args:
-        recipe: See `Recipe`.
-        samples: Training pictures.
-        classes: Number of classes.
-        snapshot: Where the averaged weights are kept every 100 steps.
-    """
-    torch.manual_seed(recipe.seed)
-    torch.set_num_threads(recipe.threads)
-    cv2.setNumThreads(1)
-    net = EdgeDet(recipe.width, classes).to(memory_format=torch.channels_last)
-    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.rate, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.rate, total_steps=recipe.steps, pct_start=0.1, final_div_factor=100.0
-    )
-    grid = Grid.of(*INPUT_SIZE)
-    rng = np.random.default_rng(recipe.seed)
-    recent: list[float] = []
-    for step, batch in enumerate(batches(samples, grid, rng, recipe.batch, recipe.stop)):
-        boxes, logits = decode_maps(net(batch[0]))
-        loss = detection_loss(boxes, logits, *batch[1:])
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 10.0)
-        optimiser.step()
-        schedule.step()
-        average.update_parameters(net)
-        recent.append(float(loss.detach()))
-        if (step + 1) % 50 == 0:
-            log.info("step=%d of=%d loss=%.3f", step + 1, recipe.stop, np.mean(recent[-50:]))
-        if snapshot is not None and (step + 1) % 100 == 0:
-            _save(average.module, snapshot)
-    return average.module.eval()
-
-
-def _save(net: torch.nn.Module, path: Path) -> None:
-    """Write weights whole or not at all: a run may be stopped at any moment."""
-    part = path.with_suffix(".part")
-    torch.save(net.state_dict(), part)
-    part.replace(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +202,7 @@ def ship(
     outputs = session.run({name: golden.image[None]})
     target = targets.TARGETS[DEVICE_CLASS]
     manifest = Manifest(
-        name="road-detector", version="1.0.0", task="detection", security_version=1,
+        name="road-detector", version=VERSION, task="detection", security_version=1,
         license="Apache-2.0", labels=LABEL_NAMES,
         input=InputSpec(name=name, width=width, height=height, layout="NHWC", dtype="uint8",
                         color="BGR", resize="letterbox-topleft", pad=PAD),
@@ -283,6 +217,7 @@ def ship(
             "test": f"rendered drives {TEST_SEEDS.start}..{TEST_SEEDS.stop - 1}",
             "renderer": RENDERER,
             "recipe": msgspec.json.encode(recipe).decode(),
+            **({"start": START} if recipe.parent else {}),
         },
         metrics=metrics,
         golden=GoldenSpec(atol=0.5, rtol=0.02),
@@ -308,9 +243,11 @@ def golden_sample(detect: Detect, samples: Sequence[Sample], threshold: float) -
     return max(samples, key=clear)
 
 
-def gather(folder: Path, seeds: Sequence[int], workers: int) -> list[Sample]:
-    """Samples of drives, rendered when absent."""
-    return [s for path in render_all(folder, seeds, workers) for s in load_drive(path)]
+def gather(
+    folder: Path, seeds: Sequence[int], workers: int, side_px: float = SCORED_SIDE_PX
+) -> list[Sample]:
+    """Samples of drives, rendered when absent; sides below `side_px` are not asked for."""
+    return [s for path in render_all(folder, seeds, workers) for s in load_drive(path, side_px)]
 
 
 def main() -> None:
@@ -320,29 +257,29 @@ def main() -> None:
     parser.add_argument("--rendered", type=Path, default=Path("build/rendered"))
     parser.add_argument("--bundle", type=Path, default=BUNDLE)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--weights", type=Path, help="export these instead of training")
-    parser.add_argument("--stop", type=int, default=Recipe().stop, help="steps taken")
+    parser.add_argument("--steps", type=int, default=Recipe().steps)
+    parser.add_argument("--fall", type=int, default=Recipe().fall, help="steps of falling rate")
+    parser.add_argument("--rate", type=float, default=Recipe().rate)
+    parser.add_argument("--start", type=Path, help="weights to start from")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    recipe = Recipe(stop=given.stop)
-    given.work.mkdir(parents=True, exist_ok=True)
     logging.getLogger("onnx_ir").setLevel(logging.WARNING)
-    weights = given.work / "weights.pt"
-    if given.weights is None:
-        samples = gather(given.rendered, TRAIN_SEEDS, given.workers)
-        log.info("training pictures=%d", len(samples))
-        net = train(recipe, samples, len(LABEL_NAMES), weights)
-        _save(net, weights)
-    else:
-        net = EdgeDet(recipe.width, len(LABEL_NAMES)).eval()
-        net.load_state_dict(torch.load(given.weights, weights_only=True))
+    parent = hashlib.sha256(given.start.read_bytes()).hexdigest() if given.start else ""
+    recipe = Recipe(steps=given.steps, fall=given.fall, rate=given.rate, parent=parent)
+    given.work.mkdir(parents=True, exist_ok=True)
+    samples = gather(given.rendered, TRAIN_SEEDS, given.workers, ASKED_SIDE_PX)
+    log.info("training pictures=%d", len(samples))
+    net = train(recipe, samples, len(LABEL_NAMES), given.work / "checkpoint.pt", given.start)
+    del samples
     finish(net, recipe, given)
 
 
 def finish(net: torch.nn.Module, recipe: Recipe, given: argparse.Namespace) -> None:
     """Export, quantise, score and ship a trained network."""
-    val = gather(given.rendered, VAL_SEEDS, given.workers)
-    test = gather(given.rendered, TEST_SEEDS, given.workers)
+    val, test = (
+        [at_input(sample) for sample in gather(given.rendered, seeds, given.workers)]
+        for seeds in (VAL_SEEDS, TEST_SEEDS)
+    )
     graphs = build_graphs(net, val, given.work)
     (given.work / "fp32.onnx").write_bytes(graphs.final["fp32"])
     log.info("threshold=%.2f", graphs.threshold)

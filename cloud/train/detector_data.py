@@ -1,8 +1,13 @@
-"""Batches for the detector: augmented pictures and their targets, drawn in a fixed random order."""
+"""Batches for the detector: augmented crops and their targets, drawn in a fixed random order.
+
+The network is convolutional, so it learns on crops of the size of `CROP`, at the scale at which it
+sees whole pictures later: as many things per step as in whole pictures, at half the cost.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -10,15 +15,20 @@ import torch
 from numpy.typing import NDArray
 
 from syncline.cloud.train.detector_loss import Grid, Targets, assign
-from syncline.cloud.train.rendered import INPUT_SIZE, MIN_SIDE_PX, Sample
+from syncline.cloud.train.rendered import ASKED_SIDE_PX, INPUT_SIZE, Sample
 
 MEAN, STD = 114.0, 58.0
 PAD = 114
+CROP = (320, 192)
+_ZOOM = (0.6, 1.7)
+"""Scale of the training pictures against the scale at which the network works."""
+_AIMED = 0.75
+"""Share of crops that are placed on a box; the others lie anywhere."""
 _MIN_LEFT = 0.35
 """Share of a box that must survive a crop for it to be asked for."""
 
 _GRAIN = np.clip(
-    np.random.default_rng(5).normal(128.0, 20.0, (INPUT_SIZE[1] + 32, INPUT_SIZE[0] + 32, 3)),
+    np.random.default_rng(5).normal(128.0, 20.0, (CROP[1] + 32, CROP[0] + 32, 3)),
     0,
     255,
 ).astype(np.uint8)
@@ -27,28 +37,47 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def augment(rng: np.random.Generator, sample: Sample) -> Sample:
-    """Flip, zoom, shift and recolour a picture."""
-    height, width = sample.image.shape[:2]
-    zoom = float(np.exp(rng.uniform(np.log(0.7), np.log(1.8))))
-    flip = -1.0 if rng.random() < 0.5 else 1.0
-    spare = np.array([width, height]) * (1.0 - zoom)
-    shift = spare * rng.uniform(0.0, 1.0, 2)
-    matrix = np.array([[flip * zoom, 0.0, shift[0] + (width * zoom if flip < 0 else 0.0)],
-                       [0.0, zoom, shift[1]]])  # fmt: skip
+    """Flip, zoom, crop to `CROP` and recolour a picture."""
+    base = INPUT_SIZE[0] / sample.image.shape[1]
+    zoom = base * float(np.exp(rng.uniform(*np.log(_ZOOM))))
+    flip = bool(rng.random() < 0.5)
+    matrix = _window(rng, sample, zoom, flip)
     image = cv2.warpAffine(
-        sample.image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=(PAD,) * 3
+        sample.image, matrix, CROP, flags=cv2.INTER_LINEAR, borderValue=(PAD,) * 3
     )
     corners = sample.boxes.reshape(-1, 2, 2) * matrix[[0, 1], [0, 1]] + matrix[:, 2]
     whole = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
-    boxes = np.clip(whole, 0, [width, height, width, height]).astype(np.float32)
+    boxes = np.clip(whole, 0, [*CROP, *CROP]).astype(np.float32)
     sides, before = boxes[:, 2:] - boxes[:, :2], whole[:, 2:] - whole[:, :2]
     left = sides.prod(axis=1) / np.maximum(before.prod(axis=1), 1e-6)
     inside = sides.min(axis=1) >= 1.0
-    ignore = sample.ignore | (left < _MIN_LEFT) | (sides.min(axis=1) < MIN_SIDE_PX)
+    tiny = sides.min(axis=1) < ASKED_SIDE_PX * base
+    ignore = sample.ignore | (left < _MIN_LEFT) | tiny
     return Sample(
         _recolour(rng, np.asarray(image, np.uint8)),
         boxes[inside], sample.labels[inside], ignore[inside],
     )  # fmt: skip
+
+
+def _window(
+    rng: np.random.Generator, sample: Sample, zoom: float, flip: bool
+) -> NDArray[np.float64]:
+    """Matrix (2, 3) from picture to crop: anywhere, or with a random box somewhere inside."""
+    height, width = sample.image.shape[:2]
+    spare = np.array(CROP) - np.array([width, height]) * zoom
+    shift = spare * rng.uniform(0.0, 1.0, 2)
+    asked = np.flatnonzero(~sample.ignore)
+    if len(asked) and rng.random() < _AIMED:
+        x0, y0, x1, y1 = sample.boxes[rng.choice(asked)]
+        middle = np.array([(x0 + x1) / 2, (y0 + y1) / 2]) * zoom
+        if flip:
+            middle[0] = width * zoom - middle[0]
+        wanted = np.array(CROP) * rng.uniform(0.1, 0.9, 2) - middle
+        shift = np.clip(wanted, np.minimum(spare, 0.0), np.maximum(spare, 0.0))
+    across = -zoom if flip else zoom
+    return np.array(
+        [[across, 0.0, shift[0] + (width * zoom if flip else 0.0)], [0.0, zoom, shift[1]]]
+    )
 
 
 def _recolour(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -75,16 +104,21 @@ def tensor(images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
     return ((stacked - MEAN) / STD).contiguous(memory_format=torch.channels_last)
 
 
-def batches(
-    samples: Sequence[Sample], grid: Grid, rng: np.random.Generator, size: int, steps: int
-) -> Iterator[Batch]:
-    """`steps` batches; every sample is seen once before any is seen again."""
-    order: list[int] = []
-    for _ in range(steps):
-        while len(order) < size:
-            order.extend(int(i) for i in rng.permutation(len(samples)))
-        chosen, order = order[:size], order[size:]
-        yield collate([augment(rng, samples[i]) for i in chosen], grid)
+def batch_at(samples: Sequence[Sample], grid: Grid, seed: int, size: int, step: int) -> Batch:
+    """The batch of a step, whatever came before; every sample is seen once before any again."""
+    rng = np.random.default_rng([seed, 1, step])
+    chosen = [_drawn(len(samples), seed, place) for place in range(step * size, step * size + size)]
+    return collate([augment(rng, samples[i]) for i in chosen], grid)
+
+
+def _drawn(count: int, seed: int, place: int) -> int:
+    return _order(count, seed, place // count)[place % count]
+
+
+@lru_cache(maxsize=2)
+def _order(count: int, seed: int, epoch: int) -> tuple[int, ...]:
+    rng = np.random.default_rng([seed, 2, epoch])
+    return tuple(int(i) for i in rng.permutation(count))
 
 
 def collate(samples: Sequence[Sample], grid: Grid) -> Batch:

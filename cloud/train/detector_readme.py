@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from syncline.cloud.train.rendered import MIN_SIDE_PX, TEST_SEEDS, VISIBLE
+from syncline.cloud.train.rendered import FRAME_SIZE, SCORED_SIDE_PX, TEST_SEEDS, VISIBLE
 from syncline.edge.model.manifest import Manifest
 
 _README = """# Shipped bundles
@@ -10,14 +10,16 @@ _README = """# Shipped bundles
 ## road-detector
 
 A small detector (EdgeDet, {width}x{height}, {kilobytes} kB, {precision}) for cars, people, traffic
-lights and trucks. `make train` makes it from nothing: no weights, no pictures from elsewhere.
+lights and trucks. {origin}
+No weights and no pictures come from elsewhere.
 
 **It was trained on rendered scenes alone** (`docs/synthetic-drive.md`), to show the system
 at work on the synthetic drive. It is not fit for real roads, nor for anything that matters.
 
 Measured on {drives} rendered drives whose seeds were used neither for training nor for choosing
 the threshold ({threshold:.2f}); average precision and F1 at IoU 0.5. Boxes with a side below
-{min_side:.0f} px at input size, or of which less than {visible} % is seen, do not count.
+{min_side:.0f} px of the {frame_width}x{frame_height} frame, or of which less than {visible} % is
+seen, do not count.
 
 | class | AP50 int8 | AP50 fp32 | F1 int8 | F1 fp32 |
 |---|---|---|---|---|
@@ -37,6 +39,7 @@ def readme(manifest: Manifest, size: int) -> str:
         for label in manifest.labels
         for part in [manifest.metrics[label.replace(" ", "-")]]
     ]
+    start = manifest.lineage.get("start")
     whole = manifest.metrics["all"]
     rows.append(
         f"| **mean** | {whole['map50']:.3f} | {whole['map50_fp32']:.3f} "
@@ -44,12 +47,17 @@ def readme(manifest: Manifest, size: int) -> str:
     )
     return _README.format(
         rows="\n".join(rows),
+        origin=f"It was trained on from {start};\n`make train` makes one from nothing."
+        if start
+        else "`make train` makes it from nothing.",
         kilobytes=size // 1000,
         threshold=manifest.decoder.score_threshold,
         width=manifest.input.width,
         height=manifest.input.height,
         precision=manifest.target.precision,
         drives=len(TEST_SEEDS),
-        min_side=MIN_SIDE_PX,
+        min_side=SCORED_SIDE_PX,
+        frame_width=FRAME_SIZE[0],
+        frame_height=FRAME_SIZE[1],
         visible=round(100 * VISIBLE[1]),
     )
