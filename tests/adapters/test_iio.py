@@ -68,7 +68,7 @@ TYPE_TEXT = st.one_of(
 
 
 @given(TYPE_TEXT, st.binary(min_size=8, max_size=8))
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_any_type_is_refused_or_decodes_into_its_range(text: str, data: bytes) -> None:
     try:
         kind = ScanType.parse(text)
@@ -85,7 +85,7 @@ C_TYPES = {8: ctypes.c_int8, 16: ctypes.c_int16, 32: ctypes.c_int32, 64: ctypes.
 
 
 @given(st.lists(st.sampled_from([8, 16, 32, 64]), min_size=1, max_size=9), st.randoms())
-@settings(max_examples=80)
+@settings(max_examples=40)
 def test_a_scan_is_aligned_as_a_c_structure(bits: list[int], rng: object) -> None:
     """The kernel aligns as a compiler does, which serves as the judge."""
     fields = [(f"c{i}", C_TYPES[b]) for i, b in enumerate(bits)]

@@ -17,6 +17,7 @@ from syncline.edge.config import CameraSection, load_edge_config
 from syncline.edge.recordings import open_recording
 from syncline.errors import ConfigError, DeviceError, UsageError
 from syncline.sensors.adapter import HealthState
+from syncline.sensors.adapters import stream
 from syncline.sensors.adapters.sender_clock import SenderClock
 from syncline.sensors.adapters.stream import StreamCamera, StreamOptions
 from syncline.sensors.frame import FrameEvent, FrameTime, Quality, RawFrame
@@ -27,6 +28,11 @@ FPS = 100
 STEP_NS = 10**9 // FPS
 QUICK = 1_000_000_000
 CLIP = encode(50, FPS)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "RETRY_NS", 100_000_000)
 
 
 @pytest.fixture
@@ -66,7 +72,7 @@ def utc_of(server: RtspServer) -> Callable[[int], tuple[int, int]]:
 def test_frames_come_with_their_times_and_say_what_those_are(server: RtspServer) -> None:
     """Stream time is exact over the wrap of RTP's counter; the arrival says how late it may be."""
     camera = camera_of(server, latency_ns=300_000_000)
-    frames = take(camera, 60, {})
+    frames = take(camera, 45, {})
     ticks = np.array([frame.device_ticks for frame in frames])
     assert np.abs(np.diff(ticks) - STEP_NS).max() <= 11_112  # one tick of 90 kHz
     assert all(frame.payload.shape == (64, 96, 3) for frame in frames)  # type: ignore[attr-defined]
@@ -97,9 +103,9 @@ def test_pictures_over_udp_and_what_is_lost_on_the_way(server: RtspServer) -> No
     server.behaviour.udp, server.behaviour.lose_every = True, 30
     sender = SenderClock(2_000_000, FrameEvent.MID, utc_of(server))
     camera = camera_of(server, transport="udp", sender=sender)
-    frames = take(camera, 60, {})
+    frames = take(camera, 45, {})
     stamped = [f for f in frames if f.driver is not None]
-    assert len(stamped) > 30  # the rest came before a report, or with a report lost
+    assert len(stamped) > 20  # the rest came before a report, or with a report lost
     for frame in stamped:
         assert frame.driver is not None
         assert abs(truth_of(server, frame) - frame.driver.t_ns) < 20_000
@@ -141,7 +147,7 @@ def test_a_killed_server_is_told_and_found_again() -> None:
     def restart() -> None:
         while camera.health().state is not HealthState.GONE:
             time.sleep(0.01)
-        time.sleep(0.7)
+        time.sleep(0.2)
         health = camera.health()
         seen.append((health.state, health.detail))
         again.append(RtspServer(Behaviour(fps=FPS), port=first.port, clip=CLIP))
@@ -161,14 +167,14 @@ def test_a_killed_server_is_told_and_found_again() -> None:
     assert max(away) - min(away) < 60_000_000  # the delays of two connections differ
     ticks = [f.device_ticks or 0 for f in frames]
     assert ticks == sorted(ticks)
-    assert max(np.diff(ticks)) > 700_000_000
+    assert max(np.diff(ticks)) > 200_000_000
 
 
 def test_a_camera_that_falls_silent_is_opened_again_and_close_never_hangs(
     server: RtspServer,
 ) -> None:
-    server.behaviour.mute_after = 30
-    camera = camera_of(server, timeout_ns=QUICK // 2)
+    server.behaviour.mute_after = 15
+    camera = camera_of(server, timeout_ns=QUICK // 4)
     capture = Capture("front", lambda: (camera, Nothing()), lambda *_: None, lambda _: None)
     capture.open()
     capture.start()
