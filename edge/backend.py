@@ -113,7 +113,7 @@ class Backend:
         Raises:
             IntegrityError: The model's bytes changed since the bundle was opened.
             ManifestError: The runtime refuses the graph, or graph and manifest disagree.
-            ProviderError: The provider or the hardware asked for is not here, or took nothing of it.
+            ProviderError: The provider or the hardware asked for is not here, or took nothing.
         """
         options = options or BackendOptions()
         manifest = bundle.manifest
@@ -197,16 +197,20 @@ def available_providers() -> tuple[str, ...]:
 
 
 _PLUGIN_LOCK = threading.Lock()
+_REGISTERED: set[str] = set()
+"""Mirrors the runtime's own list, which is one per process and cannot be asked."""
 
 
 def register_plugin(name: str, path: Path) -> None:
     """Load an execution provider library into the process; a second time does nothing.
 
+    Warns when it loads and finds no device here: providers look for their vendor's hardware.
+
     Raises:
         ProviderError: The library cannot be loaded.
     """
     with _PLUGIN_LOCK:
-        if any(name == str(device.ep_name) for device in ort.get_ep_devices()):
+        if name in _REGISTERED or name in available_providers():
             return
         try:
             ort.register_execution_provider_library(name, str(path))
@@ -215,6 +219,9 @@ def register_plugin(name: str, path: Path) -> None:
                 f"the provider library {path} cannot be loaded: {_first_line(error)}",
                 remedy="Check the path, and that it was built for this runtime's version",
             ) from error
+        _REGISTERED.add(name)
+        if name not in available_providers():
+            _log.warning("the provider library %s finds no device for %s here", path, name)
 
 
 def _session_options(options: BackendOptions) -> Any:

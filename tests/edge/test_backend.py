@@ -77,6 +77,28 @@ def test_edge_24_node_share_is_published_and_a_low_one_warned_about(
     assert (backend.node_share, backend.ep_actual) == (1.0, CPU)
 
 
+def test_a_plugin_without_a_device_falls_back_however_often_it_is_loaded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """edge-23: a vendor's library registers once per process; the second model must load too."""
+    calls: list[str] = []
+
+    def register(name: str, _path: str) -> None:
+        if name in calls:
+            raise RuntimeError(f"EP library is already registered under {name}")
+        calls.append(name)
+
+    monkeypatch.setattr("onnxruntime.register_execution_provider_library", register)
+    monkeypatch.setattr("syncline.edge.backend._REGISTERED", set())
+    options = BackendOptions(plugins=((CUDA, tmp_path / "lib.so"),))
+    with caplog.at_level(logging.WARNING):
+        for turn in ("a", "b"):
+            backend = Backend.load(wants_cuda(tmp_path / turn, strict=False), options)
+            assert backend.ep_actual == CPU
+    assert calls == [CUDA]
+    assert caplog.text.count("finds no device") == 1
+
+
 @pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
 def test_edge_23_provider_that_is_listed_but_takes_nothing_is_no_silent_cpu(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
