@@ -382,4 +382,17 @@ def _check_version(db: sa.Connection) -> None:
 
 def _refused(error: sa.exc.SQLAlchemyError) -> StorageError:
     cause = getattr(error, "orig", None) or error
-    return StorageError(f"catalog: {cause}".replace("\n", " "), remedy="Check the database's disk")
+    text = str(cause).replace("\n", " ")
+    remedy = next((remedy for words, remedy in _REMEDIES if words in text.lower()), "")
+    return StorageError(f"catalog: {text}", remedy=remedy or "Check the database and its disk")
+
+
+_REMEDIES = (
+    ("readonly", "Let this user write the data folder and the files in it"),
+    ("unable to open", "Let this user write the data folder and the files in it"),
+    ("full", "Free space on the disk of the data folder"),
+    ("locked", "Another program holds the database: wait, or end it"),
+    ("malformed", "Restore the database from a backup"),
+    ("not a database", "Restore the database from a backup"),
+)
+"""What a message of SQLite holds, and what to do about it."""

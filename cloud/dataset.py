@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 from syncline.errors import InputError, UsageError
 
+_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
 SPLITS = ("train", "val", "test")
 DEFAULT_SHARES = (70, 15, 15)
 MANIFEST_FORMAT = 1
@@ -149,6 +151,20 @@ def _place(item: Item) -> tuple[str, int]:
     return item.image.object_sha256, item.image.offset
 
 
+def check_name(name: str) -> str:
+    """Return `name` when it can name a dataset: it stands in commands, paths and exports.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is no name of a dataset",
+            remedy="Use 1 to 128 letters, digits and . _ - and begin with a letter or digit",
+        )
+    return name
+
+
 def freeze(
     name: str,
     items: Iterable[Item],
@@ -160,7 +176,9 @@ def freeze(
     Raises:
         InputError: There are no items, or two with the same key and different content; `reconcile`
             leaves such out.
+        UsageError: The name cannot name a dataset.
     """
+    check_name(name)
     by_key: dict[Key, Item] = {}
     for item in items:
         if by_key.setdefault(item.key, item) != item:

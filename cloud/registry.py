@@ -7,7 +7,6 @@ hash covers the row before it, so an edited past shows (`verify_history`).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from syncline.cloud.channel_history import ROLLBACK, ChannelMove, promoted, row_hash
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.model.manifest import parse_manifest
 from syncline.edge.model.signature import SIGNATURE_NAME
@@ -76,20 +76,6 @@ class ModelVersion:
     version: str
     digest: str
     files: dict[str, tuple[str, int]]
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelMove:
-    """One row of a channel's history."""
-
-    name: str
-    channel: str
-    revision: int
-    version: str
-    actor: str
-    reason: str
-    utc_ns: int
-    row_hash: str
 
 
 class Registry:
@@ -279,7 +265,7 @@ class Registry:
         expected = seen if expected_revision is None else expected_revision
         previous_hash = before.row_hash if before else ""
         move = ChannelMove(name, channel, expected + 1, version, actor, reason, utc_ns, "")
-        values = {**asdict(move), "row_hash": _row_hash(move, previous_hash)}
+        values = {**asdict(move), "row_hash": row_hash(move, previous_hash)}
         if expected != seen or not self._swap(values, expected):
             now = self.channel(name, channel)
             if expected == seen == (now.revision if now else 0):
@@ -323,23 +309,25 @@ class Registry:
     def rollback(self, name: str, channel: str, *, actor: str, utc_ns: int) -> ChannelMove:
         """Move a channel back to the version it pointed at before the present one.
 
+        One more goes back one further: never to a version that was rolled back from, unless it was
+        promoted again since.
+
         Raises:
             UsageError: There is no earlier version.
         """
         history = self.history(name, channel)
-        current = history[-1].version if history else None
-        earlier = [move.version for move in history if move.version != current]
-        if not earlier:
+        path = promoted(history)
+        if len(path) < 2:
             raise UsageError(
                 f"channel {name}/{channel} has no earlier version to go back to",
                 remedy="Promote a version with: syncline model promote",
             )
         return self.promote(
             name,
-            earlier[-1],
+            path[-2],
             channel,
             actor=actor,
-            reason=f"rollback from {current}",
+            reason=f"{ROLLBACK}{path[-1]}",
             utc_ns=utc_ns,
             expected_revision=history[-1].revision,
         )
@@ -359,7 +347,7 @@ class Registry:
             for row in db.execute(_moves(name, channel)):
                 move = ChannelMove(**row._mapping)
                 at += 1
-                if move.revision != at or move.row_hash != _row_hash(move, previous):
+                if move.revision != at or move.row_hash != row_hash(move, previous):
                     raise _altered(name, channel, at)
                 previous, version = move.row_hash, move.version
         if head is None:
@@ -388,8 +376,3 @@ def _altered(name: str, channel: str, revision: int) -> InputError:
 def _as_version(row: sa.Row[tuple[object, ...]]) -> ModelVersion:
     files = {name: (sha, size) for name, (sha, size) in json.loads(row.files).items()}
     return ModelVersion(row.name, row.version, row.digest, files)
-
-
-def _row_hash(move: ChannelMove, previous_hash: str) -> str:
-    content = {**asdict(move), "row_hash": previous_hash}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
 
 import av
 import av.error
@@ -14,8 +16,10 @@ from numpy.typing import NDArray
 
 from syncline.edge.decode.types import Boxes, LabelMap
 from syncline.edge.job import Result
-from syncline.errors import StorageError
+from syncline.errors import UsageError
+from syncline.output import cannot_write, check_new
 
+SUFFIXES = (".mp4", ".mov", ".mkv")
 TIME_BASE = Fraction(1, 90_000)
 _COLOURS = (
     (60, 76, 231), (219, 152, 52), (113, 204, 46), (15, 196, 241), (182, 89, 155), (34, 126, 230),
@@ -55,18 +59,48 @@ def draw_labels(image: NDArray[np.uint8], labels: LabelMap) -> None:
 class Annotator:
     """Writes results as an H.264 video whose presentation times are the frame times.
 
+    It is written under another name beside `path` and gets its own when it is whole, so that
+    nothing half-written ever stands there. As a context manager it is given up after an error.
+
     Args:
-        path: File to write, `.mp4` or `.mkv`.
+        path: New file to write: `.mp4`, `.mov` or `.mkv`.
         labels: Class names.
+        source: What is replayed, which `path` must not be.
+
+    Raises:
+        UsageError: The file exists, or its ending names no container.
+        StorageError: Its folder is not there.
     """
 
-    def __init__(self, path: Path, labels: Sequence[str]) -> None:
+    def __init__(self, path: Path, labels: Sequence[str], *, source: Path | None = None) -> None:
+        if path.suffix.lower() not in SUFFIXES:
+            raise UsageError(
+                f"{path} names no container for a video", remedy=f"Call it {' or '.join(SUFFIXES)}"
+            )
+        check_new(path, "the annotated video", source=source)
         self._path = path
+        self._part = path.with_name(f".{path.stem}.part{path.suffix}")
         self._labels = labels
         self._container: av.container.OutputContainer | None = None
         self._stream: av.VideoStream | None = None
         self._first_ns = 0
         self._last_pts = -1
+
+    def __enter__(self) -> Annotator:
+        """Nothing is opened before the first result."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Finish the file, or give it up after an error."""
+        if error is None:
+            self.close()
+        else:
+            self.discard()
 
     def add(self, result: Result) -> None:
         """Draw one result.
@@ -92,13 +126,12 @@ class Annotator:
                 self._open(image)
             self._encode(image, mid_ns)
         except (OSError, av.error.FFmpegError) as error:
-            raise StorageError(
-                f"cannot write {self._path}: {error}", remedy="Give a writable .mp4 path"
-            ) from error
+            self.discard()
+            raise cannot_write(self._path, error) from error
 
     def _open(self, image: NDArray[np.uint8]) -> None:
         height, width = image.shape[:2]
-        self._container = av.open(str(self._path), mode="w")
+        self._container = av.open(str(self._part), mode="w")
         stream = self._container.add_stream("libx264", rate=30)
         stream.width, stream.height = width - width % 2, height - height % 2
         stream.pix_fmt = "yuv420p"
@@ -119,10 +152,32 @@ class Annotator:
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the file and give it its name.
+
+        Raises:
+            StorageError: It cannot be written to its end.
+            UsageError: Its name was taken meanwhile.
+        """
         if self._container is None:
             return
         assert self._stream is not None
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
-        self._container = None
+        try:
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            self._container = None
+            check_new(self._path, "the annotated video")
+            self._part.rename(self._path)
+        except (OSError, av.error.FFmpegError) as error:
+            raise cannot_write(self._path, error) from error
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Leave nothing behind; after `close` there is nothing left to do."""
+        container, self._container = self._container, None
+        # The disk that refused the pictures refuses the end too.
+        with contextlib.suppress(OSError, av.error.FFmpegError):
+            if container is not None:
+                container.close()
+        with contextlib.suppress(OSError):
+            self._part.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -17,6 +16,7 @@ from syncline.edge.config import CameraSection
 from syncline.edge.recorded_time import recorded_timer, timing_of_message
 from syncline.edge.replay import Damage, Timed, recording_boot_id
 from syncline.errors import LogError, MediaError, UsageError
+from syncline.log.folder import PINNED, RING, log_groups
 from syncline.log.index import FileIndex
 from syncline.log.reader import LogReader
 from syncline.log.rosbag import is_bag
@@ -59,9 +59,10 @@ class MediaRecording:
         self._only = only
         self._yielded, self._at_end = 0, False
         self._threads = threads
-        self.boot_id = recording_boot_id(path)
         self.frame_count = 0
+        # Opened before it is hashed: whatever is no recording is told so without being read.
         self.adapter: VideoFile | ImageFolder | RosBag = self._open()
+        self.boot_id = recording_boot_id(path)
 
     def _open(self) -> VideoFile | ImageFolder | RosBag:
         if is_bag(self._path):
@@ -156,11 +157,18 @@ class LogRecording:
         return self._segments
 
     def frames(self) -> Iterator[Timed]:
-        """Pictures in order of time, each with its recorded timing."""
+        """Pictures in order of time, each with its recorded timing.
+
+        Memory: at most `_UNMATCHED_BYTES` of encoded pictures that wait for their timing.
+
+        Raises:
+            LogError: There are pictures, and not one has its timing.
+            MediaError: A picture does not decode.
+        """
         timings = [name.removesuffix("/image") + "/timing" for name in self._images]
         waiting: dict[tuple[str, int], FrameTime] = {}
-        pictures: dict[tuple[str, int], Image] = {}
-        self._unmatched = 0
+        pictures: dict[tuple[str, int], bytes] = {}
+        self._unmatched, matched = 0, 0
         with LogReader(self._path, topics=[*self._images, *timings]) as reader:
             for record in reader:
                 if record.boot_id != self._boot:
@@ -171,12 +179,20 @@ class LogRecording:
                 if record.topic.endswith("/timing"):
                     waiting[key] = timing_of_message(message)
                 else:
-                    pictures[key] = decode_picture(message.data, record.topic)
+                    pictures[key] = message.data
                 if key in waiting and key in pictures:
-                    yield self._timed(waiting.pop(key), pictures.pop(key))
+                    matched += 1
+                    picture = decode_picture(pictures.pop(key), topics.IMAGE.of(camera))
+                    yield self._timed(waiting.pop(key), picture)
                 _forget_oldest(waiting)
                 self._unmatched += _forget_oldest(pictures)
         self._unmatched += len(pictures)
+        if self._unmatched and not matched:
+            raise LogError(
+                f"{self._path} holds {self._unmatched} pictures and no frame time of them: "
+                f"{', '.join(timings)} is missing",
+                remedy="Cut it again with both: log cut --topic .../image --topic .../timing",
+            )
 
     def damage(self) -> Damage:
         """Damaged parts of the files, and pictures whose timing was lost."""
@@ -214,15 +230,19 @@ def _damages(index: FileIndex) -> int:
 
 
 _UNMATCHED_LIMIT = 256
+_UNMATCHED_BYTES = 64 << 20
 
 
 def _forget_oldest(
-    waiting: dict[tuple[str, int], FrameTime] | dict[tuple[str, int], Image],
+    waiting: dict[tuple[str, int], FrameTime] | dict[tuple[str, int], bytes],
 ) -> int:
     """Bound what waits for its other half, which was lost; returns how many were given up."""
-    count = max(len(waiting) - _UNMATCHED_LIMIT, 0)
-    for key in list(islice(waiting, count)):
-        del waiting[key]
+    held = sum(len(one) for one in waiting.values() if isinstance(one, bytes))
+    count = 0
+    while len(waiting) > _UNMATCHED_LIMIT or held > _UNMATCHED_BYTES:
+        one = waiting.pop(next(iter(waiting)))
+        held -= len(one) if isinstance(one, bytes) else 0
+        count += 1
     return count
 
 
@@ -236,6 +256,18 @@ def decode_picture(data: bytes, name: str) -> Image:
     if image is None:
         raise MediaError(f"{name}: a picture of {len(data)} bytes does not decode")
     return np.asarray(image, dtype=np.uint8)
+
+
+def _is_log(path: Path) -> bool:
+    """Whether it is a log by its name, or a folder of them; no tree is walked for it."""
+    if not path.is_dir():
+        return path.suffix == ".mcap"
+    if (path / RING).is_dir() or (path / PINNED).is_dir():
+        return True
+    try:
+        return bool(log_groups(path))
+    except UsageError:
+        return False
 
 
 def open_recording(
@@ -261,9 +293,7 @@ def open_recording(
         )
     if not path.exists():
         raise MediaError(f"{path} does not exist", remedy="Check the path")
-    if not is_bag(path) and (
-        path.suffix == ".mcap" or (path.is_dir() and any(path.rglob("*.mcap")))
-    ):
+    if not is_bag(path) and _is_log(path):
         return LogRecording(path, only, boot)
     if boot:
         raise UsageError(

@@ -196,6 +196,7 @@ def replay(
 
     Raises:
         InputError: The recording cannot be read.
+        UsageError: No frame lies in the range that `options` asks for.
         ModelError: The model cannot take its frames.
     """
     options = options or ReplayOptions()
@@ -226,11 +227,6 @@ def replay(
         watch(report, result)
     report.end_raw_ns = clock.raw_ns()
     report.damage = recording.damage()
-    if report.frames == 0:
-        raise UsageError(
-            f"no frame lies between --from {options.from_s} and --to {options.to_s}",
-            remedy="Look at the recording's length with: syncline log info",
-        )
     return report
 
 
@@ -261,10 +257,20 @@ def _emit(sink: Sink, outputs: list[Output]) -> None:
 
 def _selected(recording: Recording, options: ReplayOptions) -> Iterator[Timed]:
     first_ns: int | None = None
+    at_s, found = 0.0, False
     for timed in recording.frames():
         first_ns = timed.timing.mid_ns if first_ns is None else first_ns
         at_s = (timed.timing.mid_ns - first_ns) / NS_PER_S
         if options.to_s is not None and at_s >= options.to_s:
-            return
+            break
         if at_s >= options.from_s:
+            found = True
             yield timed
+    if not found:
+        end = "the end" if options.to_s is None else f"--to {options.to_s:g}"
+        which = "last" if options.to_s is None or at_s < options.to_s else "next"
+        where = "there is none" if first_ns is None else f"the {which} one lies at {at_s:.3f} s"
+        raise UsageError(
+            f"no frame lies between --from {options.from_s:g} and {end}; {where}",
+            remedy="Give seconds from the first frame on, --to after --from",
+        )

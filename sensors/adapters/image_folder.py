@@ -201,7 +201,7 @@ class ImageFolder:
         self._state = HealthState.OK
 
     def frames(self) -> Iterator[RawFrame]:
-        """Pictures in order of time; a damaged one is skipped and counted.
+        """Pictures in order of time; one that is damaged or not readable is skipped, counted.
 
         Raises:
             MediaError: Not a single picture could be decoded.
@@ -225,9 +225,12 @@ class ImageFolder:
         self._state = HealthState.ENDED
 
     def _decode(self, path: Path) -> NDArray[np.uint8] | None:
-        if path.stat().st_size > MAX_FILE_BYTES:
+        try:
+            if path.stat().st_size > MAX_FILE_BYTES:
+                return None
+            data = np.frombuffer(self._read(path), dtype=np.uint8)
+        except OSError:  # not ours to read, a folder, a link to nowhere, a bad sector
             return None
-        data = np.frombuffer(self._read(path), dtype=np.uint8)
         if data.size == 0:
             return None
         try:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from syncline.errors import MediaError
 from syncline.sensors.adapter import Health, HealthState
 from syncline.sensors.adapters.gopro import bind_exposures, read_telemetry
+from syncline.sensors.adapters.matroska import missing_bytes
 from syncline.sensors.adapters.sidecar import read_sidecar, sidecar_path
 from syncline.sensors.adapters.stamps import FrameStamps
 from syncline.sensors.frame import Exposure, FrameEvent, Quality, RawFrame, Stamp
@@ -179,6 +180,9 @@ class VideoFile:
                 ) from error
         if self._frames == 0:
             raise MediaError(f"{self._path} holds no pictures", remedy="Record it again")
+        if not self.frame_count and (lost := missing_bytes(self._path)):
+            self._errors += 1
+            self._notes.append(f"its last {lost} bytes are missing")
         self._state = HealthState.ENDED
 
     def _pictures(self, stream: av.video.VideoStream) -> Iterator[tuple[int | None, Image]]:

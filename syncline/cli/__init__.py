@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from syncline import __version__
-from syncline.errors import SynclineError
+from syncline.errors import StorageError, SynclineError, UsageError
+from syncline.output import reason_of, remedy_of
 
 _GROUPS = {
     "time": "Ask, watch, simulate and re-time the clocks.",
@@ -101,17 +102,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
     logging.basicConfig(level=level, format="%(levelname)s %(name)s %(message)s")
     try:
-        result = build_app()(args, exit_on_error=False, print_error=True)
+        result = build_app()(args, exit_on_error=False, print_error=False)
     except SynclineError as error:
-        sys.stderr.write(f"syncline: {error}\n")
-        if verbosity >= 2:
-            logging.getLogger(__name__).debug("traceback", exc_info=error)
-        return error.exit_code
-    except CycloptsError:
-        return 2
+        return _tell(error, verbosity)
+    except CycloptsError as error:
+        return _tell(_flag_error(error), verbosity)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        return _tell(_stray(error), verbosity)
     except KeyboardInterrupt:
         return 130
     return result if isinstance(result, int) else 0
+
+
+def _tell(error: SynclineError, verbosity: int) -> int:
+    """One line on stderr; returns the exit code."""
+    sys.stderr.write(f"syncline: {error}\n")
+    if verbosity >= 2:
+        logging.getLogger(__name__).debug("traceback", exc_info=error)
+    return error.exit_code
+
+
+def _flag_error(error: CycloptsError) -> UsageError:
+    """What the parser refused, as one of ours: its words, and where the flags are told."""
+    text = " ".join(str(error).split()).removesuffix(".")
+    command = " ".join(("syncline", *(error.command_chain or ())))
+    made = UsageError(text, remedy=f"See: {command} --help")
+    made.__cause__ = error
+    return made
+
+
+def _stray(error: OSError) -> StorageError:
+    """The net under the commands: what the system refused where nobody expected it to."""
+    place = "" if error.filename is None else f"{error.filename}: "
+    made = StorageError(f"{place}{reason_of(error)}", remedy=remedy_of(error))
+    made.__cause__ = error
+    return made

@@ -55,7 +55,7 @@ def create(
     """Freeze what the collector has into an immutable version, split by drive.
 
     Args:
-        name: Name of the version; given once.
+        name: Name of the version, letters, digits and . _ -; given once.
         data: Data folder of the collector.
         device: Only this device.
         camera: Only this camera.
@@ -64,11 +64,12 @@ def create(
         split: Shares of train/val/test; a drive lies in one of them.
         json_: Print one JSON object.
     """
-    from syncline.cloud.dataset import freeze
+    from syncline.cloud.dataset import check_name, freeze
     from syncline.cloud.dataset_store import DatasetStore
     from syncline.cloud.harvest import Wanted, harvest
     from syncline.cloud.registry import Registry
 
+    check_name(name)
     bound_ns = None if max_time_bound_ms is None else round(max_time_bound_ms * 1e6)
     with open_store(data) as (catalog, objects):
         labels = Registry(catalog.engine, objects).labels_by_digest()

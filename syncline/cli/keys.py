@@ -8,7 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from syncline.link.keys import load_public, new_keypair, save_keypair
+from syncline.errors import UsageError
+from syncline.link.keys import holds_secret, load_public, new_keypair, save_keypair
 from syncline.link.signing import new_signing_key
 
 Out = Annotated[Path, Parameter(name=["--out", "-o"])]
@@ -52,6 +53,11 @@ def enrol(file: Path, *, data: Data) -> int:
     from syncline.cloud.devices import Devices
 
     key = load_public(file)
+    if holds_secret(file):
+        raise UsageError(
+            f"{file} holds the secret key, which must never leave the device",
+            remedy=f"Give the public half: {file.with_suffix('.pub')}",
+        )
     with Catalog.open(data) as catalog:
         Devices(catalog).enrol(key)
     print(f"enrolled {key.name}")

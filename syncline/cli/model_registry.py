@@ -15,7 +15,8 @@ from syncline.cli.dataset import now_utc_ns, open_store
 from syncline.errors import InputError
 
 if TYPE_CHECKING:
-    from syncline.cloud.registry import ChannelMove, ModelVersion
+    from syncline.cloud.channel_history import ChannelMove
+    from syncline.cloud.registry import ModelVersion
 
 Json = Annotated[bool, Parameter(name="--json")]
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from syncline.edge.model.bundle import Bundle
     from syncline.edge.replay import Recording, ReplayOptions, ReplayReport
     from syncline.edge.sinks import Sink
+
+SLOWEST, FASTEST = 1e-3, 1e6
+MAX_THREADS = 64
+"""As in the daemon's configuration."""
 
 
 def replay(
@@ -62,7 +67,7 @@ def replay(
     from syncline.edge.replay import ReplayOptions
     from syncline.edge.shipped import resolve_bundle
 
-    options = ReplayOptions(_rate(rate), from_, to, prefetch)
+    options = ReplayOptions(_checked(rate, from_, to, threads), from_, to, prefetch)
     source = open_recording(
         recording,
         CameraSection(name="camera", kind="video", path="-"),
@@ -70,7 +75,7 @@ def replay(
         boot=boot,
     )
     bundle = Bundle.open(resolve_bundle(model), trusted_keys=None)
-    job = _Job(source, bundle, options, threads, images, out, annotate, quiet=json_)
+    job = _Job(recording, source, bundle, options, threads, images, out, annotate, quiet=json_)
     report, digest, counts = job.run(OsClock())
     result = {
         "recording": str(recording),
@@ -110,6 +115,7 @@ def _damage_text(report: ReplayReport) -> str:
 
 @dataclass
 class _Job:
+    recording: Path
     source: Recording
     bundle: Bundle
     options: ReplayOptions
@@ -126,17 +132,18 @@ class _Job:
         from syncline.edge.replay import Model, replay
         from syncline.edge.sinks import DigestSink, Fanout
 
-        engine = Engine.load(self.bundle, BackendOptions(intra_op_threads=self.threads))
         images = self.images and self.out is not None
         labels = self.bundle.manifest.labels
         pipeline = Pipeline(self.source.boot_id, PipelineOptions(images, labels=labels))
         digest = DigestSink()
         with ExitStack() as stack:
+            draw = self._annotator(stack)  # first: what cannot be written is told at once
+            engine = Engine.load(self.bundle, BackendOptions(intra_op_threads=self.threads))
             sinks: list[Sink] = [digest, *self._recorder(stack)]
-            draw = self._annotator(stack)
-            progress = Progress(
-                "replay", "frames", self.source.frame_count, clock, quiet=self.quiet
-            )
+            # How many frames lie in a part of a recording is known when they are read.
+            part = self.options.from_s > 0 or self.options.to_s is not None
+            total = 0 if part else self.source.frame_count
+            progress = Progress("replay", "frames", total, clock, quiet=self.quiet)
             stack.enter_context(progress)
 
             def watch(report: ReplayReport, result: Result) -> None:
@@ -165,9 +172,9 @@ class _Job:
             return lambda _: None
         from syncline.edge.annotate import Annotator
 
-        annotator = Annotator(self.annotate, self.bundle.manifest.labels)
-        stack.callback(annotator.close)
-        return annotator.add
+        labels = self.bundle.manifest.labels
+        annotator = Annotator(self.annotate, labels, source=self.recording)
+        return stack.enter_context(annotator).add
 
 
 def _rate(text: str) -> float:
@@ -177,6 +184,25 @@ def _rate(text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if value <= 0:
-        raise UsageError(f"--rate {text!r} is no rate", remedy="Give max, or a number such as 1.0")
+    if not SLOWEST <= value <= FASTEST:
+        raise UsageError(
+            f"--rate {text!r} is no rate",
+            remedy=f"Give max, or a number from {SLOWEST:g} to {FASTEST:g}, such as 1.0",
+        )
     return value
+
+
+def _checked(rate: str, from_s: float, to_s: float | None, threads: int) -> float:
+    """The rate as a number; the other numbers are refused where they cannot be meant.
+
+    Raises:
+        UsageError: Which, and what may be given.
+    """
+    for flag, value in (("--from", from_s), ("--to", to_s)):
+        if value is not None and not isfinite(value):
+            raise UsageError(f"{flag} {value} is no time", remedy="Give seconds, such as 1.5")
+    if not 1 <= threads <= MAX_THREADS:
+        raise UsageError(
+            f"--threads {threads} is no number of threads", remedy=f"Give 1 to {MAX_THREADS}"
+        )
+    return _rate(rate)

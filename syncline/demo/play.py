@@ -131,7 +131,7 @@ def _watcher(
     stack: ExitStack, path: Path, labels: Sequence[str], progress: Callable[[int], None]
 ) -> Callable[[Result], None]:
     """Draws every result into a video and counts it."""
-    annotator = stack.enter_context(closing(Annotator(path, labels)))
+    annotator = stack.enter_context(Annotator(path, labels))
     count = itertools.count(1)
 
     def watch(result: Result) -> None:

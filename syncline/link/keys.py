@@ -135,14 +135,26 @@ def load_public(path: Path) -> PublicKey:
     return PublicKey(found.name, found.public)
 
 
+def holds_secret(path: Path) -> bool:
+    """Whether a key file is a NAME.key, which stays on its machine.
+
+    Raises:
+        ConfigError: The file is absent or not a key file.
+    """
+    return _load(path).secret is not None
+
+
 def _load(path: Path) -> _KeyFile:
     try:
         data = path.read_bytes()[: MAX_KEY_FILE_BYTES + 1]
         found = msgspec.convert(tomllib.loads(data.decode("ascii")), _KeyFile)
     except OSError as error:
+        absent = isinstance(error, FileNotFoundError)
         raise ConfigError(
             f"cannot read key file {path}: {error.strerror}",
-            remedy="Make one with: syncline keys new NAME --out DIR",
+            remedy="Make one with: syncline keys new NAME --out DIR"
+            if absent
+            else f"Let this user read it: ls -l {path}",
         ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(

@@ -18,11 +18,12 @@ import cv2
 import numpy as np
 
 from syncline import topics
-from syncline.errors import LogError, StorageError, UsageError
+from syncline.errors import LogError, UsageError
 from syncline.log.exact import ExactWriter
 from syncline.log.reader import LogReader
 from syncline.log.records import Record
 from syncline.log.rewrite import Merger, new_file
+from syncline.output import cannot_write
 
 NANOSECOND = Fraction(1, 1_000_000_000)
 _CODECS = {"jpeg": ("mjpeg", "yuvj420p"), "png": ("png", "rgb24")}
@@ -74,7 +75,7 @@ def export_clip(path: Path, out: Path, camera: str = "") -> ClipReport:
             report = _Export(reader, ExactWriter(file, "syncline"), out, sidecar, name).run()
         done = True
     except (OSError, av.error.FFmpegError) as error:
-        raise StorageError(f"cannot write {out}: {error}") from error
+        raise cannot_write(out, error) from error
     finally:
         if not done:
             out.unlink(missing_ok=True)

@@ -11,8 +11,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from syncline.errors import LogError, StorageError
+from syncline.errors import LogError
 from syncline.log.mapping import mapping_from_text, mapping_to_message, mapping_to_text
+from syncline.output import cannot_write
 from syncline.timebase import MappingSegment
 
 REVISIONS_NAME = "retimed.json"
@@ -41,7 +42,7 @@ def write_revisions(log: Path, segments: Sequence[MappingSegment]) -> Path:
             os.fsync(file.fileno())
         fresh.replace(path)
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}", remedy="Free space") from error
+        raise cannot_write(path, error) from error
     return path
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from syncline.errors import LogError, StorageError, UsageError
+from syncline.errors import LogError, UsageError
 from syncline.log.exact import ExactWriter
 from syncline.log.reader import LogFile, LogReader
 from syncline.log.records import ChannelInfo, Record, SchemaRecord
 from syncline.log.wire import RawChannel
+from syncline.output import cannot_write
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def new_file(out: Path) -> Iterator[BinaryIO]:
     except FileExistsError:
         raise UsageError(f"{out} exists", remedy="Choose another output") from None
     except OSError as error:
-        raise StorageError(f"cannot make {out}: {error.strerror}") from None
+        raise cannot_write(out, error) from None
     done = False
     try:
         with file:
@@ -47,9 +48,7 @@ def new_file(out: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         done = True
     except OSError as error:
-        raise StorageError(
-            f"cannot write {out}: {error.strerror}", remedy="Free space or choose another folder"
-        ) from None
+        raise cannot_write(out, error) from None
     finally:
         if not done:
             out.unlink(missing_ok=True)

@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import av
+import cv2
+import numpy as np
 import pytest
 
 from syncline.cli import main
 from syncline.edge.boots import choose_boot, messages_per_boot
 from syncline.edge.config import CameraSection
-from syncline.edge.recordings import LogRecording, MediaRecording, open_recording
+from syncline.edge.recordings import (
+    LogRecording,
+    MediaRecording,
+    _forget_oldest,
+    open_recording,
+)
 from syncline.errors import LogError, MediaError, UsageError
 from syncline.log.reader import LogReader
+from syncline.sensors.adapters.matroska import missing_bytes
 from syncline.timebase import NS_PER_S
 
 from .rig import BOOT_A, BOOT_B, record_boot, segment, two_boots
@@ -98,13 +107,23 @@ def test_camera_and_boot_choose_nothing_of_a_video(clip: Path) -> None:
         open_recording(clip, CAMERA, boot="abc")
 
 
-def test_a_lost_timing_is_damage(tmp_path: Path) -> None:
+def test_a_lost_timing_is_named(tmp_path: Path) -> None:
     record_boot(tmp_path / "a", BOOT_A, 5)
     (telemetry,) = (tmp_path / "a").glob("ring/*/tel.mcap")
     telemetry.unlink()
     recording = LogRecording(tmp_path / "a")
-    assert list(recording.frames()) == []
+    with pytest.raises(LogError, match="5 pictures and no frame time of them: /camera/front/timin"):
+        list(recording.frames())
     assert recording.damage().missing == 5
+
+
+def test_pictures_without_their_timing_are_held_within_bounds() -> None:
+    """They wait as they are encoded, and are given up by count and by bytes, the oldest first."""
+    waiting = {("front", at): bytes(1 << 20) for at in range(100)}
+    assert _forget_oldest(waiting) == 36
+    assert next(iter(waiting)) == ("front", 36)
+    small = {("front", at): b"x" for at in range(300)}
+    assert _forget_oldest(small) == 44
 
 
 def test_a_cut_clip_tells_its_damage(tmp_path: Path, clip: Path) -> None:
@@ -115,6 +134,46 @@ def test_a_cut_clip_tells_its_damage(tmp_path: Path, clip: Path) -> None:
     count = len(list(cut.frames()))
     assert 0 < count < 40
     assert cut.damage().missing == 40 - count
+
+
+def test_a_cut_matroska_file_tells_its_damage(tmp_path: Path, clip: Path) -> None:
+    """Such a file does not say how many frames it has; missing bytes show all the same."""
+    whole, cut = tmp_path / "whole.mkv", tmp_path / "cut.mkv"
+    with av.open(str(clip)) as source, av.open(str(whole), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    data = whole.read_bytes()
+    cut.write_bytes(data[: len(data) // 2])
+    recording = MediaRecording(whole, CAMERA)
+    assert len(list(recording.frames())) == 40
+    assert not recording.damage()
+    recording = MediaRecording(cut, CAMERA)
+    assert 0 < len(list(recording.frames())) < 40
+    assert recording.damage().errors == 1
+    assert missing_bytes(cut) == len(data) - len(data) // 2
+    assert missing_bytes(clip) == 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 8, 40, 60])
+def test_the_head_of_a_matroska_file_is_no_whole_one(tmp_path: Path, count: int) -> None:
+    """A file that ends in its first numbers, and one whose size was never written."""
+    head = bytes.fromhex("1a45dfa3 84 00000000 18538067")
+    path = tmp_path / "a.mkv"
+    path.write_bytes((head + b"\x01" + b"\xff" * 7 + bytes(60))[:count])
+    assert missing_bytes(path) == 0
+
+
+def test_a_picture_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
+    picture = np.full((48, 64, 3), 90, np.uint8)
+    for at in range(3):
+        assert cv2.imwrite(str(tmp_path / f"{at}.png"), picture)
+    (tmp_path / "3.png").symlink_to(tmp_path / "gone.png")
+    recording = MediaRecording(tmp_path, CAMERA)
+    assert len(list(recording.frames())) == 3
+    assert recording.damage().errors == 1
 
 
 def test_frames_that_nobody_asked_for_are_not_missing(clip: Path) -> None:

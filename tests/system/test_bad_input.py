@@ -142,6 +142,18 @@ def update_without_trusted_keys(tmp: Path, clip: Path) -> list[object]:
     return ["run", "--config", path]
 
 
+def whole_system(tmp: Path, clip: Path) -> list[object]:
+    """A tree with files that come and go, such as /proc: it is not walked."""
+    return ["replay", "/"]
+
+
+def pictures_that_cannot_be_read(tmp: Path, clip: Path) -> list[object]:
+    (tmp / "p").mkdir()
+    (tmp / "p" / "0.png").mkdir()
+    (tmp / "p" / "1.png").symlink_to(tmp / "gone.png")
+    return ["replay", tmp / "p"]
+
+
 def not_a_log(tmp: Path, clip: Path) -> list[object]:
     path = tmp / "drive.mcap"
     path.write_bytes(b"no log at all" * 10)
@@ -198,6 +210,8 @@ CASES: list[tuple[Make, int, str]] = [
     (link_without_keys, 2, "$.link.server_key"),
     (absent_camera, 3, "gone.mp4"),
     (update_without_trusted_keys, 2, "trusted_keys"),
+    (whole_system, 3, "holds no pictures"),
+    (pictures_that_cannot_be_read, 3, "none of 2 pictures"),
     (not_a_log, 3, "drive.mcap"),
     (no_data_folder, 2, "is no data folder"),
     (unknown_dataset, 3, "there is no dataset"),
@@ -242,7 +256,7 @@ def test_a_wrong_signature_is_refused(tmp_path: Path) -> None:
 
 def test_foreign_files_survive_the_demo(tmp_path: Path, clip: Path) -> None:
     demo_over_foreign_files(tmp_path, clip)
-    syncline("demo", "--out", tmp_path, "--seconds", "2", check=False)
+    assert main(["demo", "--out", str(tmp_path), "--seconds", "2"]) == 2
     assert (tmp_path / "mine.txt").read_text() == "keep me"
 
 

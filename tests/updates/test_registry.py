@@ -77,6 +77,24 @@ def test_promote_and_rollback_leave_a_history(registry: Registry) -> None:
     assert [m.revision for m in registry.channels()] == [3]
 
 
+def test_rollbacks_go_further_back_and_never_to_what_was_rolled_back_from(
+    registry: Registry,
+) -> None:
+    for version in ("1.0.0", "1.1.0", "2.0.0"):
+        promote(registry, version)
+
+    def rollback() -> str:
+        return registry.rollback("det", "production", actor="bob", utc_ns=9).version
+
+    assert [rollback(), rollback()] == ["1.1.0", "1.0.0"]
+    with pytest.raises(UsageError, match="no earlier version"):
+        rollback()
+    # A promotion after it stands on what the rollback left, not on what it left behind.
+    promote(registry, "2.0.0")
+    assert rollback() == "1.0.0"
+    registry.verify_history("det", "production")
+
+
 def test_a_stale_expectation_is_a_conflict_and_changes_nothing(registry: Registry) -> None:
     promote(registry, "1.0.0", 0)
     with pytest.raises(ConflictError, match="at revision 1, not 0"):
