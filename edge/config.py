@@ -165,6 +165,8 @@ class ModelSection(Section, frozen=True, kw_only=True):
         deadline_ms: Frames older than this are dropped before inference; a run past it is ended.
         threads: Threads of one inference.
         security_floor: Least `security_version` accepted.
+        plugins: Libraries of execution providers that the runtime does not bring, by the
+            provider's name; a bundle names the provider that it wants.
     """
 
     bundle: str = "road-detector"
@@ -176,6 +178,7 @@ class ModelSection(Section, frozen=True, kw_only=True):
     deadline_ms: Positive = 500.0
     threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     security_floor: Annotated[int, msgspec.Meta(ge=0)] = 0
+    plugins: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class RecordSection(Section, frozen=True, kw_only=True):

@@ -71,7 +71,15 @@ def model_slot(section: ModelSection, bundle: Bundle, cache: Path) -> ModelSlot:
         policy=QueuePolicy(section.policy),
         queue=section.queue,
         deadline_ns=round(section.deadline_ms * 1e6),
-        backend=BackendOptions(intra_op_threads=section.threads, cache_dir=cache),
+        backend=_backend(section, cache),
+    )
+
+
+def _backend(section: ModelSection, cache: Path) -> BackendOptions:
+    return BackendOptions(
+        intra_op_threads=section.threads,
+        cache_dir=cache,
+        plugins=tuple((name, Path(path)) for name, path in section.plugins.items()),
     )
 
 
@@ -89,7 +97,7 @@ def shadow_slots(section: ModelSection, cache: Path) -> list[ModelSlot]:
         trusted_keys=None,
         min_security_version=section.security_floor,
     )
-    backend = BackendOptions(intra_op_threads=section.threads, cache_dir=cache)
+    backend = _backend(section, cache)
     return [ModelSlot(name="shadow", bundle=bundle, shadow_of=SLOT, backend=backend)]
 
 

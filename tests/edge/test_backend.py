@@ -14,7 +14,9 @@ import pytest
 from syncline.edge import providers
 from syncline.edge.backend import Backend, BackendOptions, StopSwitch, available_providers
 from syncline.edge.cache import ModelCache, cache_key
+from syncline.edge.config import ModelSection
 from syncline.edge.model.bundle import Bundle
+from syncline.edge.model_service import model_slot
 from syncline.edge.providers import Host, Plan, check_assignment, check_device_class, plan
 from syncline.edge.runner import ModelSlot, Runner
 from syncline.errors import DeadlineError, InferenceError, ManifestError, ProviderError
@@ -97,6 +99,14 @@ def test_a_plugin_without_a_device_falls_back_however_often_it_is_loaded(
             assert backend.ep_actual == CPU
     assert calls == [CUDA]
     assert caplog.text.count("finds no device") == 1
+
+
+def test_plugins_of_the_configuration_reach_the_runtime(tmp_path: Path) -> None:
+    text = '{"plugins": {"OpenVINOExecutionProvider": "/opt/ep.so"}, "threads": 2}'
+    section = msgspec.json.decode(text, type=ModelSection)
+    slot = model_slot(section, tiny.bundle(tmp_path / "b"), tmp_path)
+    assert slot.backend.plugins == (("OpenVINOExecutionProvider", Path("/opt/ep.so")),)
+    assert slot.backend.intra_op_threads == 2
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
