@@ -54,8 +54,8 @@ class CameraSection(Section, frozen=True, kw_only=True):
         width: Width of the picture that is made, or asked of the camera, pixels.
         height: Height of the same, pixels.
         shutter: `global`, `rolling` or `global_reset`.
-        readout_us: First to one past the last line, microseconds; 0 = not known, or as a V4L2
-            sensor's controls tell.
+        readout_us: First to one past the last line, microseconds; 0: as a V4L2 sensor's controls
+            tell, else not known, and the bias of the frame times covers a whole period.
         direction: `top_bottom`, `bottom_top`, `left_right` or `right_left`.
         anchor: `trigger`, `readout` or `unknown`: what is periodic.
         exposure_us: Exposure where the camera does not report it: [shortest, longest].

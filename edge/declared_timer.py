@@ -10,9 +10,10 @@ import numpy as np
 from syncline.edge.config import CameraSection
 from syncline.edge.recorded_time import recorded_timer
 from syncline.errors import SensorDataError
-from syncline.sensors.frame import FrameTime, RawFrame
+from syncline.sensors.frame import FrameEvent, FrameTime, RawFrame
 from syncline.sensors.mode import SensorMode, Shutter
 from syncline.sensors.timer import FrameTimer
+from syncline.timebase import NS_PER_S
 
 READOUT_TOLERANCE = 1e-3
 """How far a declared readout time may be from the one that the driver's controls give."""
@@ -25,6 +26,9 @@ def nothing_told() -> SensorMode | None:
 
 class DeclaredTimer:
     """A timer that waits for the first frame to know the picture's size.
+
+    Of a live camera whose readout time nobody tells, only that it is no longer than a period is
+    known: the bias of its frames says so.
 
     Args:
         section: The declared camera.
@@ -42,6 +46,7 @@ class DeclaredTimer:
         self._section = section
         self._period_ns = period_ns
         self._told = told
+        self._unknown_ns = 0
         self._timer: FrameTimer | None = None
 
     def stamp(self, frame: RawFrame) -> FrameTime:
@@ -53,10 +58,31 @@ class DeclaredTimer:
         if self._timer is None:
             assert isinstance(frame.payload, np.ndarray)
             height, width = frame.payload.shape[:2]
-            mode = camera_mode(self._section, (width, height), self._period_ns, self._told())
+            told = self._told()
+            mode = camera_mode(self._section, (width, height), self._period_ns, told)
             anchor, exposure_us = self._section.anchor_kind, self._section.exposure_us
             self._timer = recorded_timer(mode, anchor, exposure_us)
-        return self._timer.stamp(frame)
+            if told is None and not self._section.readout_us and self._section.is_live:
+                self._unknown_ns = round(self._period_ns or NS_PER_S / self._section.fps)
+        timing = self._timer.stamp(frame)
+        return with_unknown_readout(timing, frame, self._unknown_ns) if self._unknown_ns else timing
+
+
+def with_unknown_readout(timing: FrameTime, frame: RawFrame, longest_ns: int) -> FrameTime:
+    """A time whose bias says that the readout, which nobody told, may take up to `longest_ns`.
+
+    Stamped at its end, the middle of exposure lies before it by a readout that is not known; of
+    lines that are read one after the other, those read late lie after the first.
+    """
+    stamp = frame.arrival
+    if frame.driver is not None and frame.driver.clock is timing.clock:
+        stamp = frame.driver
+    low_ns, high_ns = timing.bias_ns
+    if stamp.event in (FrameEvent.EOF, FrameEvent.ARRIVAL):
+        return replace(timing, bias_ns=(low_ns - longest_ns, high_ns))
+    if timing.mode.shutter is not Shutter.GLOBAL:
+        return replace(timing, bias_ns=(low_ns, high_ns + longest_ns))
+    return timing
 
 
 def camera_mode(

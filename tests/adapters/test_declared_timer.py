@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,13 +12,14 @@ from syncline.edge.config import CameraSection
 from syncline.edge.declared_timer import DeclaredTimer, camera_mode
 from syncline.errors import SensorDataError
 from syncline.sensors.adapters.v4l2 import V4l2Camera
-from syncline.sensors.frame import Exposure, FrameEvent, RawFrame, Stamp
+from syncline.sensors.frame import Exposure, FrameEvent, RawFrame, Stamp, line_offset_ns
 from syncline.sensors.mode import ScanDirection, SensorMode, Shutter
 from syncline.timebase import Clock, ManualClock
 
 # 1080 of 1125 lines of 2200 pixels at 148.5 MHz: 14.8148 us a line, 16.000 ms readout, 60 Hz.
 TOLD = SensorMode.from_v4l2(280, 45, 148_500_000, (0, 0, 1920, 1080))
 READOUT_US = 1080 * 2200 / 148.5
+PERIOD_NS = round(1e9 / 60)
 
 
 def section(**changes: object) -> CameraSection:
@@ -38,8 +41,35 @@ def test_the_controls_give_the_readout_that_nobody_declared() -> None:
     assert time.mid_ns == pytest.approx(10**9 - READOUT_US * 1e3 - 2_000_000, abs=1)
     rows = time.row_time([0, 1079]) - time.mid_ns
     assert rows[1] == pytest.approx(1079 * TOLD.line_time_ns, abs=1)
-    blind = DeclaredTimer(section(anchor="readout"), 0.0).stamp(frame())
-    assert blind.mid_ns - time.mid_ns == pytest.approx(READOUT_US * 1e3, rel=1e-3)
+    assert time.bias_ns == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("event", "shutter", "bias_ns"),
+    [
+        (FrameEvent.EOF, "global", (-PERIOD_NS, 0)),
+        (FrameEvent.EOF, "rolling", (-PERIOD_NS, 0)),
+        (FrameEvent.SOE, "global", (0, 0)),
+        (FrameEvent.SOE, "rolling", (0, PERIOD_NS)),
+    ],
+)
+@pytest.mark.parametrize("readout_us", [100.0, 9000.0, READOUT_US])
+def test_a_readout_that_nobody_tells_is_never_silent(
+    event: FrameEvent, shutter: str, bias_ns: tuple[int, int], readout_us: float
+) -> None:
+    """Whatever the true readout is, the middles of all rows lie inside the bias."""
+    truth = SensorMode.simple(1920, 1080, readout_ns=readout_us * 1e3, shutter=Shutter(shutter))
+    soe_ns, e_ns = 10**9, 4_000_000
+    at_ns = soe_ns + (e_ns + truth.readout_time() if event is FrameEvent.EOF else 0)
+    stamp = Stamp(at_ns, Clock.MONOTONIC_RAW, event)
+    raw = replace(frame(), driver=stamp, arrival=replace(frame().arrival, t_ns=at_ns))
+    declared = section(anchor="readout", shutter=shutter, fps=60.0)
+    time = DeclaredTimer(declared, 0.0).stamp(raw)
+    assert time.bias_ns == bias_ns
+    rows = np.arange(1080)
+    middles = soe_ns + e_ns // 2 + line_offset_ns(truth, rows) - time.row_time(rows)
+    assert (middles >= bias_ns[0] - 2000).all()
+    assert (middles <= bias_ns[1] + 2000).all()
 
 
 @pytest.mark.parametrize("off", [-0.0009, 0.0, 0.0009])
