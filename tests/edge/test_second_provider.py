@@ -90,4 +90,4 @@ def test_edge_35_another_runtime_finds_the_same_boxes(told: Any) -> None:
     assert ours == theirs
     assert ours[0] > 0
     assert told["blobs"] == [".blob"], "its compiled form belongs in the cache"
-    print(told["runtime"], told["cpu_ms"])
+    print(told["runtime"], told["cpu_ms"], f"split share {told['split']['share']:.2f}")
