@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from dataclasses import replace
 
@@ -268,3 +269,20 @@ def test_an_arrival_keeps_what_it_may_be_late_by(
     assert np.mean((low - room_ns <= error) & (error <= high + room_ns)) > 0.99
     assert error.max() < -20_000_000, "the delay is there, and the mapping does not see it"
     assert (high - low).max() < 140_000_000
+
+
+def test_the_timer_holds_no_pixels() -> None:
+    """Frames are kept for revision; their pictures must go as soon as nobody else wants them."""
+    timer = timer_for(Anchor.READOUT)
+    trace = short(seconds=2.0)
+    pictures = []
+    for number, ticks, arrival in zip(
+        trace.sequence, trace.device_ns, trace.arrival_ns, strict=True
+    ):
+        picture = np.zeros((4, 4), np.uint8)
+        pictures.append(weakref.ref(picture))
+        frame = arrived(int(arrival), int(number), int(ticks))
+        timer.stamp(replace(frame, payload=picture))
+        del picture
+    assert len(pictures) > 30
+    assert [ref() for ref in pictures] == [None] * len(pictures)
