@@ -20,6 +20,7 @@ from syncline.log.reader import LogReader
 from syncline.log.recorder import Recorder
 from syncline.log.recovery import repair_folder
 from syncline.log.schemas import image_message
+from syncline.messages import syncline_pb2 as pb
 from syncline.timebase import ManualClock, OsClock
 
 from .helpers import SECOND_NS, START_NS, imu, read_all, record_drive
@@ -120,6 +121,48 @@ def test_nothing_is_lost_when_a_segment_is_given_up(tmp_path: Path) -> None:
     assert values == [float(i) for i in range(400)]
     assert len(pictures) + stats.dropped.get("/camera/f/image", 0) == 400
     assert pictures == sorted(set(pictures))
+
+
+def test_link_6_nothing_passes_what_waits_when_the_disk_fills_at_a_rotation(
+    tmp_path: Path,
+) -> None:
+    """link-6: the segment that ends cannot take its last chunk: once, in order, none lost.
+
+    Found on a real ext4: the batch of that moment went into the next segment first, and once more.
+    """
+    clock = ManualClock(START_NS)
+    disk = FullDisk(tmp_path, 1 << 40)
+    number = itertools.count()
+
+    def write(recorder: Recorder, count: int) -> None:
+        for _ in range(count):
+            value = float(next(number))
+            sample = pb.ImuSample(sensor=os.urandom(500).hex(), accel_x_mps2=value)
+            recorder.write("/imu/a", sample, clock.raw_ns())
+            clock.advance(1_000_000)
+
+    with Recorder(
+        tmp_path, clock=clock, device="d", disk=disk, reserve_bytes=0, segment_s=1.0
+    ) as recorder:
+        for _ in range(4):  # segments that may be given up for room
+            write(recorder, 300)
+            recorder.flush()
+            clock.advance(SECOND_NS)
+        write(recorder, 100)
+        time.sleep(0.2)  # written, not flushed
+        disk.capacity = disk.used() + 1000
+        clock.advance(SECOND_NS)
+        write(recorder, 1)
+        time.sleep(0.2)
+        write(recorder, 50)
+    assert disk.refused
+    assert recorder.stats().failures >= 1
+    with LogReader(tmp_path) as reader:
+        values = [reader.decode(r).accel_x_mps2 for r in reader if r.topic == "/imu/a"]
+    last = next(number)
+    assert values == [float(i) for i in range(last - len(values), last)]
+    assert len(values) >= 151
+    assert recorder.stats().written == {"/imu/a": last}
 
 
 def test_disk_that_stays_full_says_so_at_the_end(tmp_path: Path) -> None:
