@@ -7,6 +7,7 @@ first; all else runs them in a row. An `Engine` is immutable: swapping a model i
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,10 +23,18 @@ from syncline.edge.model.bundle import Bundle
 from syncline.edge.model.golden import GoldenProof, compare
 from syncline.edge.outputs import StuckDetector, implausible, not_finite
 from syncline.edge.preprocess import Geometry, Preprocessor
-from syncline.errors import ModelError, SensorDataError, SynclineError
+from syncline.errors import (
+    DeadlineError,
+    HealthProofError,
+    ModelError,
+    SensorDataError,
+    SynclineError,
+)
 from syncline.timebase import RawClock
 
 _WARM_RUNS = 2
+PROOF_LIMIT_S = 60.0
+"""Longest that the golden run may take: far more than any model that could serve."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,13 +207,37 @@ def _prove(bundle: Bundle, backend: Backend, decoder: Decoder) -> GoldenProof:
     """
     golden = bundle.golden()
     tensor, geometry = Preprocessor(bundle.manifest.input)(golden.frame)
-    outputs = backend.run(tensor)
+    outputs = _limited_run(backend, tensor)
     same_runtime = bundle.manifest.target.runtime in ("", RUNTIME)
     proof = compare(golden, outputs, bundle.manifest.golden, same_runtime=same_runtime)
     _check_decoded(decoder(outputs, geometry), outputs, bundle)
     for _ in range(_WARM_RUNS):
         backend.run(tensor)
     return proof
+
+
+def _limited_run(backend: Backend, tensor: NDArray[np.generic]) -> list[NDArray[np.generic]]:
+    """The first run of a model, ended when it takes too long.
+
+    A swap holds the door to further swaps, an update the way to a rollback: neither may wait for
+    a model that does not end.
+
+    Raises:
+        HealthProofError: It takes longer than `PROOF_LIMIT_S`.
+    """
+    stop = StopSwitch()
+    timer = threading.Timer(PROOF_LIMIT_S, stop.stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        return backend.run(tensor, stop)
+    except DeadlineError as error:
+        raise HealthProofError(
+            f"{backend.manifest.name!r} does not end its golden run within {PROOF_LIMIT_S:g} s",
+            remedy="Use a smaller model",
+        ) from error
+    finally:
+        timer.cancel()
 
 
 def _check_decoded(

@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from syncline.edge.backend import BackendOptions
 from syncline.edge.model.bundle import Bundle
+from syncline.edge.model.golden import Golden
 from syncline.edge.model.manifest import InputSpec
 from syncline.edge.model.signature import generate_key, sign
 from syncline.edge.queue import QueuePolicy
@@ -134,6 +136,27 @@ def test_edge_18_wrong_golden_output_is_refused_and_rollback_is_quick(
     assert runner.rollback().action == "rolled-back"
     assert time.monotonic() - begin < 1.0
     still_serves(runner, old, refused=1)
+
+
+def test_a_model_that_does_not_end_is_refused_and_holds_no_other_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """edge-18: a golden run without end would hold the swap for ever."""
+    monkeypatch.setattr("syncline.edge.engine.PROOF_LIMIT_S", 0.2)
+    spec = tiny.scores_manifest()
+    old = tiny.bundle(tmp_path / "old", tiny.scorer(), spec)
+    runner = serving(old)
+    unproven = Golden(tiny.frame(7), (np.zeros((1, 3), np.float32),))
+    endless = tiny.bundle(
+        tmp_path / "endless", tiny.slow(rounds=100_000), tiny.scores_manifest(version="2"), unproven
+    )
+    begin = time.monotonic()
+    with pytest.raises(HealthProofError, match="does not end"):
+        runner.swap(endless)
+    assert time.monotonic() - begin < 10.0
+    still_serves(runner, old, refused=1)
+    other = tiny.bundle(tmp_path / "new", tiny.scorer(0.02), tiny.scores_manifest(version="3"))
+    assert runner.swap(other).action == "swapped"
 
 
 def test_an_unsigned_bundle_that_served_before_may_come_back_but_only_unchanged(
