@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from syncline.edge.model.manifest import (
 )
 from syncline.edge.model.signature import SIGNATURE_BYTES, SIGNATURE_NAME, verify
 from syncline.errors import IntegrityError, ManifestError
+from syncline.output import cannot_write
 
 MODEL_NAME = "model.onnx"
 MAX_FILE_BYTES = 1 << 30
@@ -107,16 +109,29 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
 
     Raises:
         ManifestError: The folder is not empty, a file is missing, or the manifest is wrong.
+        StorageError: It cannot be written; of what was begun nothing stays.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise ManifestError(f"{folder} is not empty", remedy="Give a new folder for the bundle")
+    _make_empty(folder)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
     encoded = encode_manifest(msgspec.structs.replace(manifest, files=digests))
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    (folder / MANIFEST_NAME).write_bytes(encoded)
+    try:
+        for name, data in [*files.items(), (MANIFEST_NAME, encoded)]:
+            (folder / name).write_bytes(data)
+    except OSError as error:
+        for name in (*files, MANIFEST_NAME):
+            (folder / name).unlink(missing_ok=True)
+        raise cannot_write(folder, error) from error
     return Bundle.open(folder, trusted_keys=None)
+
+
+def _make_empty(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_used = any(folder.iterdir())
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    if is_used:
+        raise ManifestError(f"{folder} is not empty", remedy="Give a new folder for the bundle")
 
 
 def _check_signature(
@@ -178,6 +193,8 @@ def _hash_file(path: Path) -> str:
 def _read_file(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
-            return stream.read(MAX_FILE_BYTES + 1)
+            # A limit alone would set aside a GiB at once, which a small device does not have.
+            size = min(os.fstat(stream.fileno()).st_size, MAX_FILE_BYTES)
+            return stream.read(size + 1)
     except OSError as error:
         raise IntegrityError(f"cannot read {path}: {error.strerror}") from error

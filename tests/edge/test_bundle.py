@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from pathlib import Path
 
 import msgspec
@@ -260,3 +261,14 @@ def test_golden_comparison() -> None:
         compare(want, [close[0].astype(np.float64), close[1]], spec)
     with pytest.raises(HealthProofError, match="outputs"):
         compare(want, close[:1], spec)
+
+
+def test_reading_a_model_sets_aside_no_more_than_it_holds(tmp_path: Path) -> None:
+    """A small device has no GiB to set aside for the largest model that would be allowed."""
+    bundle = make_bundle(tmp_path / "b")
+    tracemalloc.start()
+    try:
+        size = len(bundle.model_bytes())
+        assert tracemalloc.get_traced_memory()[1] < size + (1 << 20)
+    finally:
+        tracemalloc.stop()
