@@ -128,7 +128,7 @@ class Session:
             self._restart(now_ns)
         if self.segment is not None and now_ns - self._start_ns >= self._segment_ns:
             self.rotate(now_ns)
-        if self._retry_ns is not None:  # what waits longest is not written: nothing may pass it
+        if self.stalled:  # what waits longest is not written: nothing may pass it
             self._keep(batch)
             return
         if batch and self._ready(now_ns):

@@ -52,6 +52,19 @@ def test_sync_40_a_slew_of_1000_ppm_is_no_step(in_uml: Run) -> None:
     assert slow == pytest.approx(-1000, abs=150)
 
 
+@pytest.mark.soak
+def test_deploy_23_clocks_run_over_the_ends_of_32_bits(in_uml: Run) -> None:
+    """deploy-23, sync-29: 2036, 2038 and 2106 pass while the watch runs: the setting is one step,
+    the passing is none, and REALTIME goes on against RAW."""
+    found = in_uml("clock", "crossings").figures["crossings"]
+    assert [row["name"] for row in found] == ["2038-01-19", "2036-02-07", "2106-02-07"]
+    for row in found:
+        assert row["steps"] == 1
+        assert row["later"] == []
+        assert row["before_s"] < 0 < row["after_s"]
+        assert abs(row["apart_ns"]) < MS
+
+
 @pytest.fixture(scope="module")
 def service(in_uml: Run) -> dict[str, Any]:
     found: dict[str, Any] = in_uml("clock", "service").figures["service"]

@@ -28,6 +28,8 @@ SIZES_NS = (HOUR, -HOUR, S, -S, -S // 2, S // 2, MS, -MS)
 SERVICE_SIZES_NS = (HOUR, -HOUR, S, -S // 2)
 SLEWS_PPM = (1000, -1000)
 ENOUGH = 6
+ENDS_S = {"2038-01-19": 2**31, "2036-02-07": 2**32 - 2_208_988_800, "2106-02-07": 2**32}
+"""Seconds since 1970 at which time_t of 32 bits, the NTP era and its unsigned kin end."""
 
 
 def described(jump: Jump) -> dict[str, Any]:
@@ -161,9 +163,34 @@ def service(other: ClockSetter) -> dict[str, Any]:
     }
 
 
+def crossings(other: ClockSetter) -> list[dict[str, Any]]:
+    """The clock runs over the ends of 32-bit counters, half a second after it was set there."""
+    found = []
+    for name, end_s in ENDS_S.items():
+        watch = JumpWatch(TimerNotice())
+        try:
+            made = watched(watch, other, "to", end_s * S - S // 2)
+            raw, real = watch.last_real.raw_ns, watch.last_real.other_ns
+            later: list[Jump] = []
+            while raw_ns() < raw + S:
+                time.sleep(0.02)
+                later += watch.poll()
+            last = watch.last_real
+            found.append({
+                "name": name, "steps": len(made["found"]), "later": [described(j) for j in later],
+                "before_s": real / S - end_s, "after_s": last.other_ns / S - end_s,
+                "apart_ns": (last.other_ns - real) - (last.raw_ns - raw),
+            })  # fmt: skip
+        finally:
+            watch.close()
+    return found
+
+
 def main(arguments: list[str]) -> dict[str, Any]:
     other = ClockSetter()
-    parts = {"steps": steps, "slews": slews, "service": service}
+    parts: dict[str, Callable[[ClockSetter], object]] = {
+        "steps": steps, "slews": slews, "crossings": crossings, "service": service,
+    }  # fmt: skip
     try:
         return {name: parts[name](other) for name in arguments or parts}
     finally:

@@ -16,7 +16,6 @@ from syncline.log.folder import RING, list_segments
 from syncline.log.reader import LogReader
 from syncline.log.recorder import Recorder
 from syncline.log.recovery import repair_folder
-from syncline.log.schemas import image_message
 from syncline.messages import syncline_pb2 as pb
 from syncline.spool import START, Spool
 from syncline.timebase import NS_PER_S, ManualClock, OsClock
@@ -113,10 +112,9 @@ def full() -> dict[str, Any]:
                 payload = put.to_bytes(8, "little") + PAYLOAD * 30
                 spool.put(LinkClass.RESULTS, "/detections/a", now, payload)
                 put += 1
-                sample = pb.ImuSample(sensor="a", raw_ns=now, accel_x_mps2=float(put))
+                noise = os.urandom(1000).hex()
+                sample = pb.ImuSample(sensor=noise, raw_ns=now, accel_x_mps2=float(put))
                 accepted += log.write("/imu/a", sample, now)
-                picture = image_message(now, "f", os.urandom(6000), "jpeg")
-                log.write("/camera/f/image", picture, now)
                 if put % 20 == 0:
                     try:
                         spool.sync()
@@ -124,12 +122,12 @@ def full() -> dict[str, Any]:
                         refused.append(error.message)
                 time.sleep(0.002)
 
-        work(6.0)
+        work(9.0)
         free = os.statvfs(DISK)
         filled = free.f_bavail * free.f_frsize
         trouble = spool.stats().failing
         ballast.unlink()
-        work(3.0)
+        work(4.0)
         spool.sync()
         stats = spool.stats()
         log_stats = log.stats()
