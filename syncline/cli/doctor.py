@@ -14,16 +14,18 @@ MARKS = {"ok": "ok  ", "note": "-   ", "warn": "WARN", "fail": "FAIL"}
 
 
 def doctor(
-    *,
+    *files: Path,
     data: Path = Path(),
     config: Path | None = None,
     json_: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
     """Examine the machine: packages, runtime, sensors, clocks, buses, disk, models.
 
-    Ends with exit code 1 when something that syncline cannot do without is missing.
+    Ends with exit code 1 when something that syncline cannot do without is missing. Given files,
+    it examines these instead: what each is, what is in it, and what its stamps mean.
 
     Args:
+        files: Recordings of cameras, receivers, buses and inertial sensors, in any format.
         data: Folder for recordings; its free space is looked at.
         config: An edge.toml: each of its cameras is opened for a few frames, and what comes, what
             its stamps mean and how well they are known is told.
@@ -32,8 +34,9 @@ def doctor(
     import msgspec
 
     from syncline.cli.doctor_checks import Machine, examine
+    from syncline.cli.doctor_files import examine_file
 
-    findings = examine(Machine(data))
+    findings = [examine_file(path) for path in files] if files else examine(Machine(data))
     if config is not None:
         from syncline.cli.doctor_sensors import configured
 

@@ -138,8 +138,14 @@ def _look(adapter: SensorAdapter, frames: list[RawFrame]) -> None:
             return
 
 
-def meaning(frame: RawFrame, timing: FrameTime) -> str:
-    """What a frame's stamp marks, and how well its middle of exposure is known."""
+def meaning(frame: RawFrame, timing: FrameTime, clock: str = "") -> str:
+    """What a frame's stamp marks, and how well its middle of exposure is known.
+
+    Args:
+        frame: A frame of the source.
+        timing: Its time.
+        clock: What to call the stamp's clock; empty: by its name.
+    """
     from syncline.sensors.frame import FrameEvent
 
     stamp = frame.driver if frame.driver is not None else frame.arrival
@@ -150,7 +156,7 @@ def meaning(frame: RawFrame, timing: FrameTime) -> str:
     low_ns, high_ns = timing.bias_ns
     event = "arrival" if stamp.event is FrameEvent.ARRIVAL else _EVENTS[stamp.event.value]
     return (
-        f"{shape[1]}x{shape[0]}; stamp: {event}, {stamp.clock.name}; {exposure}, "
+        f"{shape[1]}x{shape[0]}; stamp: {event}, {clock or stamp.clock.name}; {exposure}, "
         f"anchor {timing.anchor.value}; middle of exposure: sigma {timing.sigma_ns / 1e6:.3f} ms, "
         f"bias {low_ns / 1e6:+g}..{high_ns / 1e6:+g} ms"
     )
