@@ -245,6 +245,12 @@ class OffsetBank:
         for one in self.filters:
             one.p11 += skew_ns_s * skew_ns_s
 
+    def doubt_offset(self, variance_ns2: float) -> Estimate:
+        """Admit that every filter's offset may be wrong by this: what comes next is believed."""
+        for one in self.filters:
+            one.p00 += variance_ns2
+        return self.estimate()
+
     def estimate(self) -> Estimate:
         """The mixture of all filters by their recent likelihood."""
         filters = self.filters

@@ -3,7 +3,8 @@
 One block out of line is bad luck and is left out. Two in a row on the same side are an event:
 far late means that the host clock was set forward; growing means that it is being slewed; the same
 amount twice means that the path's least delay changed, for no oscillator moves like that. Such a
-delay is held apart, so that the mapping does not follow it, and is never taken below zero.
+delay is held apart, so that the mapping does not follow it, and is never taken below zero. On a
+host clock that may be slewed nothing is held: whatever moves is followed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ from syncline.sensors.blocks import Block
 LATE_SIGMAS = 4.5
 EARLY_SIGMAS = 3.0
 """A least delay cannot be early by luck: the gate is closer on that side."""
+SLEWED_LATE_SIGMAS = 3.5
+SLEWED_EARLY_SIGMAS = 2.5
+"""Closer on both sides where the host clock may be slewed: a false alarm costs less there."""
+SLEWED_FLOOR_NS = 125_000.0
+"""Half of what a full slew adds from block to block: two unlucky blocks do not reach it."""
 RETURN_SIGMAS = 2.5
 """Closer still while a held delay waits to be given back."""
 FOLLOW_SIGMAS = 3.0
@@ -28,7 +34,6 @@ FORWARD_SIGMAS = 8.0
 SLEW_NS_S = 500_000.0
 """Largest slew that adjtime makes (500 ppm)."""
 RECENT_S = 3.0
-SLEW_DOUBT_S = 2.0
 STALL_SHARE = 0.6
 """Late blocks that arrived within less than this share of their own length are a stall's queue."""
 
@@ -63,7 +68,6 @@ class BlockGuard:
         self.since: Block | None = None
         self._pending: list[tuple[float, float, float, Block]] = []
         self._held_ns = 0.0
-        self._slew_ns2 = 0.0
         self._normal = (0.0, 0.0)
         self._event_s = -math.inf
 
@@ -103,11 +107,14 @@ class BlockGuard:
         return self._decide(est, sigma_ns)
 
     def _is_alarm(self, late_ns: float, sigma_ns: float) -> bool:
-        if late_ns > 0.0:
+        if not self.steady_host:
+            gate = SLEWED_LATE_SIGMAS if late_ns > 0.0 else SLEWED_EARLY_SIGMAS
+        elif late_ns > 0.0:
             gate = LATE_SIGMAS if self._held_ns <= 0.0 else FOLLOW_SIGMAS
         else:
             gate = RETURN_SIGMAS if self.delay_ns > 0.0 else EARLY_SIGMAS
-        return abs(late_ns) > max(gate * sigma_ns, ALARM_FLOOR_NS)
+        floor_ns = ALARM_FLOOR_NS if self.steady_host else SLEWED_FLOOR_NS
+        return abs(late_ns) > max(gate * sigma_ns, floor_ns)
 
     def _follows(self, late_ns: float, sigma_ns: float) -> bool:
         """One more block on the side of a delay that was only just held."""
@@ -123,39 +130,40 @@ class BlockGuard:
         self.since = block1
         if min(late1, late2) > max(FORWARD_NS, FORWARD_SIGMAS * sigma_ns):
             verdict = Verdict.FORWARD
-            self._slew_ns2 = 0.0
             self._held_ns = 0.0
             self._shift(0.5 * (late1 + late2))
         elif self._returns(late2, sigma_ns):
             verdict = Verdict.PATH
             self._hold(-self.delay_ns)
-        elif self._is_growing(t1, late1, t2, late2) or t2 - self._event_s < RECENT_S:
+        elif (
+            not self.steady_host
+            or self._is_growing(t1, late1, t2, late2)
+            or t2 - self._event_s < RECENT_S
+        ):
             return self._slew(), Verdict.SLEW
         else:
             verdict = Verdict.PATH
-            self._slew_ns2 = 0.0
             self._hold(0.5 * (late1 + late2))
         return self._apply(), verdict
 
     def _doubt(self, est: Estimate) -> Estimate:
         """Add what may be wrong with the verdict itself.
 
-        While a delay is held apart, how well its size is known is part of the offset; just after a
-        slew was assumed, it may have been a step after all.
+        While a delay is held apart, how well its size is known is part of the offset.
         """
         doubt = self.bank.doubt_ns2
-        if est.t_s - self._event_s < SLEW_DOUBT_S:
-            doubt += self._slew_ns2
         return replace(est, p00=est.p00 + doubt) if doubt else est
 
     def _slew(self) -> Estimate:
         if self._pending[-1][0] - self._event_s < RECENT_S:
             self._unhold()
-        self.bank.loosen(SLEW_NS_S)
-        self._slew_ns2 = (0.5 * self._pending[-1][2]) ** 2
-        est = self._apply()
+        last_s, _, late_ns, _ = self._pending[-1]
+        since_s = max(last_s - self._normal[0], 1e-3)
+        self.bank.loosen(min(abs(late_ns) / since_s, SLEW_NS_S))
+        may_be_step_ns = 0.5 * late_ns
+        self._apply()
         self._held_ns = 0.0
-        return est
+        return self._doubt(self.bank.doubt_offset(may_be_step_ns * may_be_step_ns))
 
     def _returns(self, late_ns: float, sigma_ns: float) -> bool:
         """The held delay has gone: a block is early by just that much."""
