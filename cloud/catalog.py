@@ -79,7 +79,7 @@ class Catalog:
             with engine.begin() as db:
                 _check_version(db)
         except sa.exc.SQLAlchemyError as error:
-            raise _refused(error) from error
+            raise refused(error) from error
 
     @classmethod
     def open(cls, data: Path, url: str | None = None) -> Catalog:
@@ -268,7 +268,7 @@ class Catalog:
                 return Commit(db, self._stream_ids(db, [p for p, _ in placed])).run(placed)
         except sa.exc.SQLAlchemyError as error:
             self._ids.clear()
-            raise _refused(error) from error
+            raise refused(error) from error
 
     def _stream_ids(self, db: sa.Connection, placed: Sequence[Placed]) -> list[int]:
         out: list[int] = []
@@ -318,7 +318,7 @@ class Catalog:
                 result = db.execute(STORED.insert().values(name=name))
                 return first_key(result)
         except sa.exc.SQLAlchemyError as error:
-            raise _refused(error) from error
+            raise refused(error) from error
 
     def seal_file(self, name: str, sha256: str) -> None:
         """A segment file is complete."""
@@ -326,7 +326,7 @@ class Catalog:
             with self.engine.begin() as db:
                 db.execute(STORED.update().where(STORED.c.name == name).values(sha256=sha256))
         except sa.exc.SQLAlchemyError as error:
-            raise _refused(error) from error
+            raise refused(error) from error
 
     def sealed_files(self) -> set[str]:
         """Names of complete segment files."""
@@ -346,7 +346,7 @@ class Catalog:
                 if not _upload_there(db, row):
                     db.execute(UPLOADS.insert().values(**values))
         except sa.exc.SQLAlchemyError as error:
-            raise _refused(error) from error
+            raise refused(error) from error
 
 
 class _Skips:
@@ -380,7 +380,8 @@ def _check_version(db: sa.Connection) -> None:
         )
 
 
-def _refused(error: sa.exc.SQLAlchemyError) -> StorageError:
+def refused(error: sa.exc.SQLAlchemyError) -> StorageError:
+    """What the database said, on one line, with the remedy that fits."""
     cause = getattr(error, "orig", None) or error
     text = str(cause).replace("\n", " ")
     remedy = next((remedy for words, remedy in _REMEDIES if words in text.lower()), "")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from syncline.cloud.catalog import Catalog
+from syncline.cloud.catalog import Catalog, refused
 from syncline.cloud.tables import DEVICES
-from syncline.errors import ConflictError, InputError, StorageError
+from syncline.errors import ConflictError, InputError
 from syncline.link.keys import PublicKey, check_name
 
 SERVER = "server"
@@ -33,14 +35,23 @@ class Devices:
     def __init__(self, catalog: Catalog) -> None:
         self._engine = catalog.engine
 
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.begin() as db:
+                yield db
+        except sa.exc.SQLAlchemyError as error:
+            raise refused(error) from error
+
     def enrol(self, key: PublicKey) -> None:
         """Let a key in under its name; repeating it changes nothing.
 
         Raises:
             ConflictError: The name has another key, or the key another name, or it was revoked.
+            StorageError: The database refused.
         """
         check_name(key.name)
-        with self._engine.begin() as db:
+        with self._writing() as db:
             found = db.execute(
                 sa.select(DEVICES).where(
                     sa.or_(DEVICES.c.name == key.name, DEVICES.c.public == key.public)
@@ -63,8 +74,9 @@ class Devices:
 
         Raises:
             InputError: There is no such device.
+            StorageError: The database refused.
         """
-        with self._engine.begin() as db:
+        with self._writing() as db:
             done = db.execute(DEVICES.update().where(DEVICES.c.name == name).values(revoked=True))
             if done.rowcount == 0:
                 raise InputError(
@@ -82,7 +94,7 @@ class Devices:
             with self._engine.execution_options(readonly=True).connect() as db:
                 return [Device(**row) for row in db.execute(query).mappings()]
         except sa.exc.SQLAlchemyError as error:
-            raise StorageError(f"devices cannot be read: {error}".replace("\n", " ")) from error
+            raise refused(error) from error
 
     def allowed(self) -> dict[str, str]:
         """Public key to name, of the devices that may connect."""

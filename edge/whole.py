@@ -30,6 +30,20 @@ def whole_recorder(folder: Path, clock: RawClock, device: str) -> Recorder:
     )  # fmt: skip
 
 
+def check_room(folder: Path, free_bytes: Callable[[Path], int]) -> None:
+    """Refuse to write to a disk that is nearly full.
+
+    Raises:
+        StorageError: Less than `LEAST_FREE_BYTES` are free.
+    """
+    free = free_bytes(folder)
+    if free < LEAST_FREE_BYTES:
+        raise StorageError(
+            f"{folder}: {free >> 20} MiB are free, {LEAST_FREE_BYTES >> 20} are needed",
+            remedy="Free space, or record to another disk; what was written is whole",
+        )
+
+
 class RoomGuard:
     """A sink that ends the work before the disk is full, or when a message was not taken.
 
@@ -60,12 +74,7 @@ class RoomGuard:
         self._count += 1
 
     def _look(self) -> None:
-        free = self._free_bytes(self._folder)
-        if free < LEAST_FREE_BYTES:
-            raise StorageError(
-                f"{self._folder}: {free >> 20} MiB are free, {LEAST_FREE_BYTES >> 20} are needed",
-                remedy="Free space, or record to another disk; what was written is whole",
-            )
+        check_room(self._folder, self._free_bytes)
         stats = self._recorder.stats()
         if stats.dropped or stats.error:
             raise StorageError(

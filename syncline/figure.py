@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syncline.errors import UsageError
+from syncline.output import check_folder, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 110
+ENDINGS = (".png", ".svg", ".pdf", ".jpg", ".html")
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
@@ -30,21 +32,36 @@ def new_figure(width_in: float, height_in: float) -> Figure:
     return Figure(figsize=(width_in, height_in), layout="constrained")
 
 
-def save_figure(figure: Figure, path: Path, title: str) -> None:
-    """Save as the ending of `path` says: .png, .svg, .pdf, or .html (one page with the drawing).
+def check_picture(path: Path) -> None:
+    """Refuse a picture that could not be saved, before the work and not after it.
 
     Raises:
-        UsageError: The file cannot be written, or its ending means nothing.
+        UsageError: The ending means nothing.
+        StorageError: Its folder is not there, or not ours to write.
     """
-    try:
-        if path.suffix.lower() in (".html", ".htm"):
-            path.write_text(_page(figure, title), encoding="utf-8")
-        else:
-            figure.savefig(path, dpi=DPI)
-    except (OSError, ValueError) as error:
+    if path.suffix.lower() not in ENDINGS:
         raise UsageError(
-            f"picture {path}: {error}", remedy="Give a writable .png, .svg, .pdf or .html"
-        ) from error
+            f"the ending of picture {path} means nothing", remedy=f"Call it {', '.join(ENDINGS)}"
+        )
+    check_folder(path)
+
+
+def save_figure(figure: Figure, path: Path, title: str) -> None:
+    """Save as the ending of `path` says; .html is one page with the drawing.
+
+    It is drawn in memory first, so that a disk that takes no more keeps no half of it.
+
+    Raises:
+        UsageError: The ending means nothing.
+        StorageError: The file cannot be written; what was there stays.
+    """
+    check_picture(path)
+    drawn = io.BytesIO()
+    if path.suffix.lower() == ".html":
+        drawn.write(_page(figure, title).encode())
+    else:
+        figure.savefig(drawn, format=path.suffix.lower()[1:], dpi=DPI)
+    write_whole(path, drawn.getvalue())
 
 
 def _page(figure: Figure, title: str) -> str:

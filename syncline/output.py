@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -18,6 +19,7 @@ _REMEDIES = {
     errno.EROFS: "Choose a folder that you may write to",
     errno.ENOENT: "Make the folder first, or correct the path",
     errno.ENOTDIR: "Correct the path: a file stands where a folder should",
+    errno.EEXIST: "Choose another output",
     errno.EISDIR: "Give a file: this is a folder",
     errno.EMFILE: "Raise the limit of open files: ulimit -n",
     errno.ENAMETOOLONG: "Choose a shorter name",
@@ -58,9 +60,37 @@ def check_new(path: Path, what: str, *, source: Path | None = None) -> None:
             raise UsageError(f"{what} {path} is the input", remedy="Choose another output")
         if os.path.lexists(path):
             raise UsageError(f"{what} {path} exists", remedy="Choose another output")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    check_folder(path)
+
+
+def check_folder(path: Path) -> None:
+    """Refuse an output whose folder takes none, before the work and not after it.
+
+    Raises:
+        StorageError: The folder is not there, or not ours to write.
+    """
+    try:
         if not stat.S_ISDIR(path.parent.stat().st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write or replace a file in one step: the old one or the whole new one stands there.
+
+    Raises:
+        StorageError: It cannot be written; what was there stays.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise cannot_write(path, error) from error

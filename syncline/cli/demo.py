@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from syncline.cli.progress import Progress
 from syncline.errors import UsageError
+from syncline.output import write_whole
 from syncline.timebase import OsClock
 
 FPS = 20
@@ -46,8 +47,7 @@ def demo(
     clock = OsClock()
     with Progress("demo", "frames", round(seconds * FPS), clock, quiet=json_) as progress:
         result = run_demo(out, seconds, seed, progress.update)
+    write_whole(out / "report.json", json.dumps(report_json(result), indent=1).encode())
     plot_times(result.run, result.raw0_ns, out / "times.png")
-    report = report_json(result)
-    (out / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-    print(json.dumps(report) if json_ else "\n".join(report_lines(result, out)))
+    print(json.dumps(report_json(result)) if json_ else "\n".join(report_lines(result, out)))
     return 0

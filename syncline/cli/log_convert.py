@@ -29,7 +29,7 @@ def convert(
         json_: Print one JSON object instead of lines.
     """
     if to == "rerun":
-        found: dict[str, object] = {"out": out, "messages": _rerun(path, out)}
+        found = _rerun(path, out)
     elif to == "video":
         found = _video(path, out, camera)
     else:
@@ -43,16 +43,19 @@ def convert(
         print(f"{found['sidecar']}: their times")
         if found["unmatched"]:
             print(f"  left out: {found['unmatched']} pictures or times without the other")
+    left_out = found.get("left_out")
+    for topic, count in left_out.items() if isinstance(left_out, dict) else ():
+        print(f"  left out: {count} of {topic}, which Rerun has no picture for")
     damaged = found.get("damaged")
     for line in damaged if isinstance(damaged, list) else []:
         print(f"  damaged: {line}")
     return 0
 
 
-def _rerun(path: Path, out: Path) -> int:
+def _rerun(path: Path, out: Path) -> dict[str, object]:
     from syncline.log.rerun_view import to_rerun
 
-    return to_rerun(path, out)
+    return asdict(to_rerun(path, out))
 
 
 def _video(path: Path, out: Path, camera: str) -> dict[str, object]:

@@ -32,13 +32,15 @@ def view(
 
     Args:
         log: Recording folder or file.
-        out: Picture to write.
+        out: Picture to write: .png, .svg, .pdf or .html.
         boot: Beginning of a boot's id, where the recording holds several.
         json_: Print one JSON object.
     """
     from syncline.cli.timing_picture import draw
+    from syncline.figure import check_picture
     from syncline.sensors.report import timing_report
 
+    check_picture(out)
     cameras, timebase = _read(log, boot)
     reports = {}
     for name, timings in cameras.items():

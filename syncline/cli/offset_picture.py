@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from syncline.cli.timing_picture import COLOURS, pyplot
+from syncline.cli.timing_picture import COLOURS
+from syncline.figure import new_figure, save_figure
 
 if TYPE_CHECKING:
     from syncline.sensors.calibrate import OffsetEstimate
@@ -23,10 +24,10 @@ def draw_offset(
     """Draw a calibration into `out`.
 
     Raises:
-        UsageError: matplotlib is not installed.
+        UsageError: matplotlib is not installed, or the ending of `out` means nothing.
+        StorageError: The picture cannot be written.
     """
-    plt = pyplot()
-    figure = plt.figure(figsize=(13, 8), layout="constrained")
+    figure = new_figure(13, 8)
     rows = figure.add_gridspec(2, 2, height_ratios=(1.2, 1.0))
     _turning(figure.add_subplot(rows[0, :]), camera, other, series)
     _misfit(figure.add_subplot(rows[1, 0]), camera, other, found, series)
@@ -36,8 +37,7 @@ def draw_offset(
         f"(1 sigma); {100 * found.explained:.1f} % of the turning explained",
         fontsize=11,
     )
-    figure.savefig(out, dpi=110)
-    plt.close(figure)
+    save_figure(figure, out, f"{camera} and {other}")
 
 
 def _turning(axis: Any, camera: str, other: str, series: FitSeries) -> None:

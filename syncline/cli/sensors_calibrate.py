@@ -54,14 +54,21 @@ def calibrate(
         distortion: OpenCV coefficients, comma-separated.
         other_matrix: Of the other camera; as the first one's where it is left out.
         other_distortion: Of the other camera; likewise.
-        plot: Picture to write: both sensors' turning, and how well each offset fits.
+        plot: Picture to write (.png, .svg, .pdf or .html): both sensors' turning, and how well each
+            offset fits.
         boot: Beginning of a boot's id, where the recording holds several.
         json_: Print one JSON object.
     """
     from syncline.edge.recordings import LogRecording
+    from syncline.figure import check_picture
 
     if bool(imu) == bool(other):
-        raise UsageError("give either --imu NAME or --other CAMERA")
+        raise UsageError(
+            "one of --imu and --other is needed, and not both",
+            remedy="Give --imu NAME, or --other CAMERA",
+        )
+    if plot is not None:
+        check_picture(plot)
     lens = _Lens.of(matrix, distortion, "")
     other_lens = _Lens.of(other_matrix or matrix, other_distortion or distortion, "other-")
     recording = LogRecording(log, camera, boot)
@@ -98,6 +105,11 @@ class _Lens:
     def of(cls, matrix: str, distortion: str, prefix: str) -> _Lens:
         fx, fy, cx, cy = _numbers(matrix, f"--{prefix}matrix", 4)
         flag = f"--{prefix}distortion"
+        if fx <= 0 or fy <= 0:
+            raise UsageError(
+                f"--{prefix}matrix {matrix!r}: focal lengths are above 0",
+                remedy="Give fx,fy,cx,cy in pixels, such as 525,525,319.5,239.5",
+            )
         bent = _numbers(distortion, flag, None) if distortion else ()
         return cls(np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]), bent)
 
@@ -176,9 +188,16 @@ def _numbers(text: str, flag: str, count: int | None) -> tuple[float, ...]:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
         values = ()
-    if not values or (count is not None and len(values) != count):
+    if (
+        not values
+        or not all(map(math.isfinite, values))
+        or (count is not None and len(values) != count)
+    ):
         wanted = "numbers" if count is None else f"{count} numbers"
-        raise UsageError(f"{flag} {text!r} is not {wanted} separated by commas")
+        raise UsageError(
+            f"{flag} {text!r} is not {wanted} separated by commas",
+            remedy="Give them without spaces, such as 525,525,319.5,239.5",
+        )
     return values
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from syncline.errors import UsageError
+from syncline.figure import new_figure, save_figure
 from syncline.sensors.frame import Quality
 from syncline.timebase import NO_BOUND_NS, Timebase, UtcTimes
 
@@ -40,24 +40,6 @@ def unit_of(largest_ns: float) -> tuple[float, str]:
     return fitting[-1] if fitting else UNITS[0]
 
 
-def pyplot() -> Any:
-    """matplotlib, drawing to files.
-
-    Raises:
-        UsageError: It is not installed.
-    """
-    try:
-        import matplotlib as mpl
-
-        mpl.use("Agg")
-        from matplotlib import pyplot as plt
-    except ImportError as missing:
-        raise UsageError(
-            "the picture needs matplotlib", remedy="Install: pip install 'syncline[cloud]'"
-        ) from missing
-    return plt
-
-
 def draw(
     title: str,
     cameras: Cameras,
@@ -72,16 +54,16 @@ def draw(
         cameras: Frame times of each camera, in order; at least one.
         reports: Statistics of those with three frames and more.
         timebase: Mapping to UTC; may be empty.
-        out: Picture to write.
+        out: Picture to write; its ending tells the format, see `save_figure`.
 
     Raises:
-        UsageError: matplotlib is not installed.
+        UsageError: matplotlib is not installed, or the ending of `out` means nothing.
+        StorageError: The picture cannot be written.
     """
-    plt = pyplot()
     mids = [t.mid_raw_ns for timings in cameras.values() for t in timings]
     zero_ns = min(mids)
     tall = 2.2 + 0.5 * len(cameras)
-    figure = plt.figure(figsize=(13, 10), layout="constrained")
+    figure = new_figure(13, 10)
     low = 3.0 if sample_bounds(timebase, zero_ns, max(mids)) else 0.6
     figure.set_figheight(tall + 3.5 + low)
     rows = figure.add_gridspec(3, 2, height_ratios=(tall, 3.2, low))
@@ -90,8 +72,7 @@ def draw(
     _jitter(figure.add_subplot(rows[1, 1]), cameras, reports)
     _bounds(figure.add_subplot(rows[2, :]), timebase, zero_ns, max(mids))
     figure.suptitle(title, fontsize=11)
-    figure.savefig(out, dpi=110)
-    plt.close(figure)
+    save_figure(figure, out, title)
 
 
 def _colours(cameras: Cameras) -> list[tuple[str, list[pb.FrameTiming], str]]:

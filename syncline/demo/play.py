@@ -28,9 +28,11 @@ from syncline.edge.model.bundle import Bundle
 from syncline.edge.pipeline import Pipeline, PipelineOptions
 from syncline.edge.shipped import resolve_bundle
 from syncline.edge.sinks import DigestSink, Fanout, RecorderSink, Sink, SpoolSink
-from syncline.edge.whole import RoomGuard, whole_recorder
+from syncline.edge.whole import RoomGuard, check_room, whole_recorder
 from syncline.errors import UsageError
 from syncline.link import Uplink
+from syncline.log.disk import Disk
+from syncline.output import cannot_write
 from syncline.spool import Spool
 from syncline.sync.floor import BUILD_UTC_NS
 from syncline.timebase import NS_PER_S, ManualClock, OsClock
@@ -80,6 +82,7 @@ def run_demo(
 
     Raises:
         UsageError: The folder holds something that no demo made.
+        StorageError: It cannot be written, or its disk is nearly full.
     """
     begin_ns = OsClock().raw_ns()
     _prepare(out)
@@ -164,13 +167,17 @@ class _Counting(SpoolSink):
 
 
 def _prepare(out: Path) -> None:
-    if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
-        raise UsageError(
-            f"{out} holds files that no demo made", remedy="Give another folder with --out"
-        )
-    shutil.rmtree(out, ignore_errors=True)
-    (out / "cloud").mkdir(parents=True)
-    (out / MARK).touch()
+    try:
+        if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
+            raise UsageError(
+                f"{out} holds files that no demo made", remedy="Give another folder with --out"
+            )
+        shutil.rmtree(out, ignore_errors=True)
+        (out / "cloud").mkdir(parents=True)
+        (out / MARK).touch()
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    check_room(out, Disk().free_bytes)
 
 
 def _dataset(data: Path, bundle: Bundle) -> DatasetVersion:

@@ -5,16 +5,22 @@ Rerun opens our MCAP by itself and shows pictures, but not boxes: this converter
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import re
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from syncline.errors import StorageError, UsageError
+from syncline.errors import UsageError
 from syncline.log.reader import LogReader
 from syncline.log.records import Record
+from syncline.output import cannot_write, check_new
 
 _LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "CRITICAL")
 
@@ -106,30 +112,86 @@ class _Views:
         self._stream.log(f"{topic}/exposure_ns", self._rr.Scalars(float(message.exposure_ns)))
 
 
-def to_rerun(path: Path, out: Path) -> int:
-    """Write a recording as an .rrd file; returns the number of messages shown.
+@dataclass(frozen=True, slots=True)
+class RerunReport:
+    """What was written.
+
+    Attributes:
+        out: The .rrd file.
+        messages: Messages shown.
+        left_out: Messages per topic that have no picture in Rerun.
+    """
+
+    out: Path
+    messages: int
+    left_out: dict[str, int]
+
+
+def to_rerun(path: Path, out: Path) -> RerunReport:
+    """Write a recording as an .rrd file, which gets its name when it is whole.
 
     Raises:
         UsageError: rerun-sdk is not installed, or `out` exists.
         LogError: A damaged recording.
         StorageError: `out` cannot be written.
     """
+    rerun = _sdk()
+    check_new(out, "the output", source=path)
+    part = out.with_name(f".{out.name}.part")
     try:
-        rerun: Any = importlib.import_module("rerun")
+        with LogReader(path) as reader:
+            report = RerunReport(out, *_show(rerun, reader, part))
+        part.rename(out)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+    return report
+
+
+def _sdk() -> Any:
+    os.environ.setdefault("RUST_LOG", "off")  # what its threads meet comes as an error of ours
+    try:
+        return importlib.import_module("rerun")
     except ImportError:
         raise UsageError(
             "converting for Rerun needs rerun-sdk", remedy="pip install 'syncline[view]'"
         ) from None
-    if out.exists():
-        raise UsageError(f"{out} exists", remedy="Choose another output")
-    if not out.parent.is_dir():
-        raise StorageError(f"{out.parent} is no folder", remedy="Make it first")
-    with LogReader(path) as reader:
-        stream = rerun.RecordingStream("syncline", send_properties=True)
-        stream.save(out)
-        views = _Views(rerun, stream)
+
+
+def _show(rerun: Any, reader: LogReader, part: Path) -> tuple[int, dict[str, int]]:
+    """Messages shown, and left out per topic.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    stream = rerun.RecordingStream("syncline", send_properties=True)
+    left_out: Counter[str] = Counter()
+    views = _Views(rerun, stream)
+    try:
+        stream.save(part)
         for record in reader:
             if views.knows(record.schema):
                 views.show(record, reader.decode(record))
+            else:
+                left_out[record.topic] += 1
+        stream.flush()
+    except RuntimeError as error:
+        raise _refusal(error, part) from error
+    finally:
         stream.disconnect()
-    return views.shown
+    return views.shown, dict(sorted(left_out.items()))
+
+
+def _refusal(error: RuntimeError, part: Path) -> OSError:
+    """Rerun's error with the system's number, which it tells in words, or only its thread knew."""
+    found = re.search(r"os error (\d+)", str(error))
+    if found:
+        return OSError(int(found[1]), os.strerror(int(found[1])))
+    try:
+        with part.open("ab") as file:
+            file.write(b"x")
+    except OSError as again:
+        return again
+    return OSError(str(error).splitlines()[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import av
@@ -9,10 +11,19 @@ import numpy as np
 import pytest
 
 from syncline.cli import main
+from syncline.cloud.catalog import Catalog
+from syncline.cloud.devices import Devices
 from syncline.edge.annotate import Annotator
 from syncline.edge.decode.types import Boxes
 from syncline.edge.job import Frame, Latencies, Result
+from syncline.edge.model.bundle import Bundle, write_bundle
+from syncline.edge.shipped import resolve_bundle
 from syncline.errors import StorageError, UsageError
+from syncline.figure import new_figure, save_figure
+from syncline.link.keys import PublicKey
+from syncline.log.disk import Disk
+from syncline.timebase import NS_PER_S
+from tests.replay.rig import BOOT_A, record_boot, segment
 
 FULL = Path("/dev/full")
 
@@ -134,3 +145,115 @@ def test_a_full_disk_ends_the_annotated_video_with_one_error(
         draw()
     assert "Free space" in caught.value.remedy
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "named"),
+    [
+        ("nodir/x.png", 5, "No such file"),
+        ("file/x.png", 5, "Not a directory"),
+        ("x.foo", 2, "means nothing"),
+        ("timing", 2, "means nothing"),
+    ],
+)
+def test_a_picture_that_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, code: int, named: str
+) -> None:
+    """It is told before the recording is read: there is none here."""
+    (tmp_path / "file").write_text("")
+    for command in (
+        ["log", "view", "no-log", "--out"],
+        ["sensors", "calibrate", "no-log", "--camera=a", "--imu=b", "--matrix=9,9,9,9", "--plot"],
+    ):
+        found, line = refused(capsys, *command, tmp_path / name)
+        assert found == code
+        assert named in line
+
+
+@pytest.mark.parametrize("ending", [".png", ".svg", ".pdf", ".jpg", ".html"])
+def test_a_picture_on_a_full_disk_keeps_the_old_one(tmp_path: Path, ending: str) -> None:
+    figure = new_figure(2, 2)
+    figure.add_subplot().plot([0, 1], [0, 1])
+    path = tmp_path / f"a{ending}"
+    save_figure(figure, path, "a")
+    old = path.read_bytes()
+    assert len(old) > 1000
+    (tmp_path / f".{path.name}.part").symlink_to(FULL)
+    with pytest.raises(StorageError, match="No space left"):
+        save_figure(figure, path, "a")
+    assert path.read_bytes() == old
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_rerun_on_a_full_disk_leaves_nothing_and_may_be_tried_again(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("rerun")
+    record_boot(tmp_path / "drive", BOOT_A, 3, segments=(segment(1, BOOT_A, NS_PER_S),))
+    out = tmp_path / "out.rrd"
+    command = ["log", "convert", str(tmp_path / "drive"), str(out), "--to", "rerun"]
+    (tmp_path / ".out.rrd.part").symlink_to(FULL)
+    assert main(command) == 5
+    told = capfd.readouterr().err.splitlines()
+    assert [line for line in told if line.startswith("syncline: ")] == [
+        f"syncline: cannot write {out}: No space left on device. Free space, or choose another disk"
+    ]
+    assert [p.name for p in tmp_path.iterdir()] == ["drive"]
+    assert main(command) == 0
+    assert "left out: 1 of /time/mapping" in capfd.readouterr().out
+    assert main(command) == 2
+    assert main([*command[:3], str(tmp_path / "no" / "x.rrd"), *command[4:]]) == 5
+
+
+@pytest.mark.parametrize("matrix", ["0,0,0,0", "nan,1,1,1", "500,-1,3,3", "500,500", "inf,1,1,1"])
+def test_a_camera_matrix_that_is_none(capsys: pytest.CaptureFixture[str], matrix: str) -> None:
+    command = ("sensors", "calibrate", "no-log", "--camera=a", "--imu=b")
+    code, line = refused(capsys, *command, f"--matrix={matrix}")
+    assert code == 2
+    assert matrix in line
+
+
+def test_a_demo_where_none_can_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    code, line = refused(capsys, "demo", "--out", tmp_path / "file" / "out")
+    assert code == 5
+    assert "Not a directory" in line
+    monkeypatch.setattr(Disk, "free_bytes", lambda _self, _path: 100 << 20)
+    code, line = refused(capsys, "demo", "--out", tmp_path / "demo")
+    assert code == 5
+    assert "100 MiB are free, 256 are needed" in line
+
+
+def test_a_bundle_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = Bundle.open(resolve_bundle("road-detector"), trusted_keys=None)
+    files = {name: good.read(name) for name in good.manifest.files}
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="Not a directory"):
+        write_bundle(tmp_path / "file" / "b", good.manifest, files)
+    write = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        if path.name == "manifest.toml":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageError, match="No space left"):
+        write_bundle(tmp_path / "b", good.manifest, files)
+    assert list((tmp_path / "b").iterdir()) == []
+
+
+def test_a_catalog_that_cannot_be_written_says_whose_it_must_be(tmp_path: Path) -> None:
+    """A read-only database, as the rights of a folder would make it."""
+    with Catalog.open(tmp_path) as catalog:
+        devices = Devices(catalog)
+        with catalog.engine.connect() as db:
+            db.exec_driver_sql("PRAGMA query_only = ON")
+            db.rollback()
+        with pytest.raises(StorageError, match="readonly") as caught:
+            devices.enrol(PublicKey("car-1", "x" * 40))
+    assert caught.value.remedy == "Let this user write the data folder and the files in it"
