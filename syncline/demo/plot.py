@@ -50,7 +50,7 @@ def plot_times(run: DriveRun, raw0_ns: int, path: Path) -> None:
     frame.plot(tf, ef, ".", ms=2.5, color="#1e3a8a", label="true error of mid-exposure")
     frame.set_ylabel("frame time error [us]")
     frame.set_yscale("symlog", linthresh=10.0)
-    frame.legend(loc="upper right", ncols=3, fontsize=8)
+    frame.legend(loc="lower right", ncols=3, fontsize=8)
     exposure = np.array([f.truth.exposure_ns for f in run.frames]) / 1e6
     light.plot(tf, exposure, color="#c2410c", lw=1.2)
     light.set_ylabel("exposure [ms]")
