@@ -165,7 +165,9 @@ class FrameTimer:
         arrival_ns = frame.arrival.t_ns
         device_ns = frame.device_ticks
         if self._counter is not None and device_ns is not None:
-            device_ns = self._counter.update(device_ns, arrival_ns)
+            device_ns = self._counter.update(
+                device_ns, arrival_ns, renumbered=self._is_renumbered(frame)
+            )
             quality |= self._counter.quality
             if self._counter.epoch != self._epoch:
                 self._epoch = self._counter.epoch
@@ -187,6 +189,12 @@ class FrameTimer:
             device_ns = round(self._index * self._period_ns) if self._period_ns else arrival_ns
         self._device_ns = device_ns
         return quality
+
+    def _is_renumbered(self, frame: RawFrame) -> bool:
+        """The camera's numbers began anew: more than a late frame would explain."""
+        if frame.sequence is None or self._sequence is None:
+            return False
+        return 2 * frame.sequence < self._sequence
 
     def _is_stale(self, arrival_ns: Ns) -> bool:
         """More than three periods without a frame."""

@@ -69,6 +69,45 @@ def test_device_reboot_begins_an_epoch(bits: int, hz: float) -> None:
     assert abs(steps[0] - 101 * 1e9 / 30) < 1e6
 
 
+@pytest.mark.parametrize(("bits", "hz"), [(32, 1e9), (32, 48e6), (48, 1e9)])
+def test_stalls_are_no_restart(bits: int, hz: float) -> None:
+    """sensors-29: frames that a stalled host takes up to 0.4 s late leave the epoch alone."""
+    spec = replace(SCENARIOS["C"], seconds=240.0, stalls_per_min=6.0)
+    trace = simulate(spec, Anchor.READOUT, 3)
+    unwrapper = CounterUnwrapper(bits, hz)
+    for device, arrival in zip(trace.device_ns.tolist(), trace.arrival_ns.tolist(), strict=True):
+        got = unwrapper.update(round(device * hz / 1e9) % 2**bits, arrival)
+        assert abs(got - device) <= 1e9 / hz + 1
+    assert unwrapper.epoch == 0
+
+
+def test_fast_counter_that_restarts_near_its_old_count() -> None:
+    """sensors-29: 32 bits at 1 GHz: numbers that begin anew betray all but one in a hundred."""
+    rng = np.random.default_rng(2)
+    step, seen = 33_333_333, 0
+    for _ in range(300):
+        unwrapper = CounterUnwrapper(32, 1e9)
+        start = int(rng.integers(2**32))
+        for n in range(40):
+            unwrapper.update((start + n * step) % 2**32, n * step + int(rng.exponential(3e5)))
+        back_ns = 39 * step + int(rng.uniform(2e9, 60e9))
+        times = [
+            unwrapper.update(n * step, back_ns + n * step, renumbered=n == 0) for n in range(3)
+        ]
+        assert (np.diff(times) == step).all()
+        seen += unwrapper.epoch == 1
+    assert seen >= 0.97 * 300
+
+
+def test_numbers_that_begin_anew_alone_are_no_restart() -> None:
+    """sensors-29: a stream that is stopped and started keeps its counter: no epoch."""
+    unwrapper = CounterUnwrapper(32, 1e9)
+    for n in range(100):
+        got = unwrapper.update(n * 33_333_333 % 2**32, n * 33_333_333, renumbered=n == 50)
+        assert got == n * 33_333_333
+    assert unwrapper.epoch == 0
+
+
 def test_counter_refuses_what_does_not_fit() -> None:
     with pytest.raises(SensorDataError, match="raw"):
         CounterUnwrapper(8, 1e6).update(256, 0)
