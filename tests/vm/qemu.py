@@ -40,6 +40,7 @@ $b mount -t tmpfs -o mode=755 run /root/run
 $b mkdir /root/run/exchange
 share exchange /root/run/exchange cache=none
 for at in proc sys dev; do $b umount /$at; done
+echo "the host's files, with Python as init process"
 exec $b switch_root /root @PYTHON@ -B @GUEST@ @ROOT@ @FOLDER@ @PROGRAM@ end
 echo "no switch to the host's files"
 $b poweroff -f

@@ -49,6 +49,19 @@ def test_sync_22_deploy_23_a_machine_that_wakes_in_1970(clocks: dict[str, Any]) 
     assert found["trouble"] == []
 
 
+def test_sync_20_sync_40_steps_and_slews_on_the_full_kernel(in_qemu: Run) -> None:
+    """sync-20, sync-40: as in test_uml_clock.py, where a read of a clock is ten times quicker:
+    sizes within 10 us, and no event for a slew of 1000 ppm."""
+    found = in_qemu("clock", "steps", "slews").figures
+    for made in found["steps"]["exact"]:
+        (step,) = made["found"]
+        assert step["kind"] == "Step"
+        assert abs(step["size_ns"] - made["size_ns"]) <= min(step["uncertainty_ns"], 10_000)
+    assert len(found["steps"]["exact"]) == 8
+    assert found["slews"]["found"] == []
+    assert [round(ppm, -2) for ppm in found["slews"]["ppm"]] == [1000, -1000]
+
+
 def test_sync_31_a_real_suspend_is_one_event_and_no_step(in_qemu: Run, tmp_path: Path) -> None:
     """sync-31: suspend to memory for some 8 s: RAW and MONOTONIC stand, BOOTTIME and REALTIME go
     on; the watch tells the sleep and its size, and no step of the clock."""

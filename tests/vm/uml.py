@@ -38,6 +38,10 @@ class GuestError(AssertionError):
     """The program inside failed, or the machine gave no answer."""
 
 
+class NoMachineError(RuntimeError):
+    """The host does not let the kernel run: no ptrace, no executable shared memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a run left behind.
@@ -148,6 +152,7 @@ def read_answer(process: subprocess.Popen[bytes], folder: Path, timeout_s: float
 
     Raises:
         GuestError: No answer in time, or a fault inside.
+        NoMachineError: The kernel did not come as far as its first process.
     """
     try:
         process.wait(timeout=timeout_s)
@@ -155,6 +160,9 @@ def read_answer(process: subprocess.Popen[bytes], folder: Path, timeout_s: float
         raise GuestError(f"no end within {timeout_s} s\n{_told(folder)}") from None
     result = folder / "result.json"
     if not result.exists():
+        console = _read(folder / "console.txt")
+        if "as init process" not in console:
+            raise NoMachineError(console.strip().rpartition("\n")[2] or "it ended at once")
         raise GuestError(f"no answer\n{_told(folder)}")
     figures = json.loads(result.read_text(encoding="utf-8"))
     if "fault" in figures:
