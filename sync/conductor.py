@@ -32,8 +32,6 @@ from syncline.sync.timeline import Timeline
 from syncline.sync.translate import notice_of
 from syncline.timebase import NS_PER_S, MappingSegment, TimeState, UtcTime
 
-COARSE_BOUND_NS = 10_000_000
-"""A one-way source that admits more than this goes to the coarse estimator."""
 COARSE_EXPIRY_NS = 300e9
 LEAP_GUARD_NS = 2 * NS_PER_S
 """Measurements this close to a leap second are dropped: POSIX UTC is ambiguous there."""
@@ -228,8 +226,7 @@ class Conductor:
         m = replace(
             m, uncertainty_ns=m.uncertainty_ns and max(m.uncertainty_ns, MIN_UNCERTAINTY_NS)
         )
-        coarse = m.delay_ns == 0 and m.root_bound_ns >= COARSE_BOUND_NS
-        self._tell((self.coarse if coarse else self.fine).update(self.timeline.inward(m)))
+        self._tell((self.coarse if m.coarse else self.fine).update(self.timeline.inward(m)))
 
     def _inadmissible(self, m: Measurement, decision: Decision) -> tuple[str, str]:
         """Why a measurement must not reach an estimator, ("", "") when it may."""

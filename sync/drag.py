@@ -15,9 +15,9 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from syncline.sync.gate import Edges, Path, departure
+from syncline.sync.gate import Path, departure
 from syncline.sync.hard import HardInterval
-from syncline.sync.line import Line
+from syncline.sync.line import Edges, Line
 from syncline.sync.settings import EstimatorSettings
 from syncline.sync.window import Window
 
@@ -71,7 +71,10 @@ class DragWatch:
         past = [m.line for m in self.history if m.line.t <= memory.line.t]
         if len(past) < 6 or past[-1].t - past[0].t < s.record_s:
             return False
-        rates = [p.y for p in past]
+        # the last stretch of that length: what was learnt before it, while young, is no evidence
+        since = min(past[-1].t - s.record_s, past[-6].t)
+        begin = max(i for i, line in enumerate(past) if line.t <= since)
+        rates = [line.y for line in past[begin:]]
         return max(rates) - min(rates) < 0.5 * s.rate_step_limit
 
     def suspects(self, now: float, names: list[str]) -> list[Memory]:
@@ -179,12 +182,19 @@ class DragWatch:
 
 def impossible(line: Line, old: Line, hard: HardInterval) -> bool:
     """True when a line left the proofs, or turned its rate since `old` as no oscillator does."""
-    lag = abs(line.t - old.t)
-    if abs(line.y - old.y) > 5e-6 + 6.0 * (old.wander * math.sqrt(lag) + math.sqrt(old.yy)):
+    turn = abs(line.y - old.y)
+    if turn > 5e-6 + _turn(old, abs(line.t - old.t)):
         return True
-    x = line.at(hard.t)
-    slack = 0.25 * (hard.high - hard.low) + 2e-5
+    # The line is straight where the oscillator bent: at the proofs' time it may miss by that.
+    dt = abs(line.t - hard.t)
+    x, bend = line.at(hard.t), dt * min(turn, _turn(old, dt))
+    slack = 0.25 * (hard.high - hard.low) + 2e-5 + bend
     return not hard.low - slack <= x <= hard.high + slack
+
+
+def _turn(old: Line, lag_s: float) -> float:
+    """Six sigmas of what the rate may have changed by since `old`."""
+    return 6.0 * (old.wander * math.sqrt(lag_s) + math.sqrt(old.yy))
 
 
 def hidden(middle_s: float, gap_s: float, age_s: float, ramp_rate: float) -> float:

@@ -16,12 +16,15 @@ from syncline.sync.events import Adjust, Event, StateChange, Verdict
 from syncline.sync.line import Line
 from syncline.sync.measurement import UNUSABLE, Flag, Measurement
 from syncline.sync.oscillator import LearnedOscillator
-from syncline.sync.selection import NORMAL_KINDS, Selection
+from syncline.sync.ownclock import NORMAL_KINDS
+from syncline.sync.selection import Selection
 from syncline.sync.settings import EstimatorSettings
 from syncline.sync.watch import Watch
 from syncline.timebase import NO_BOUND_NS, MappingSegment, TimeState
 
 _CLEAR = Flag.NONE
+_TURN_NS = 16e9
+"""A turned rate matters when it moves time by its share within the shortest polling, ns."""
 
 __all__ = ["LearnedOscillator", "SourceStatus", "TimeEstimator"]
 
@@ -165,10 +168,13 @@ class TimeEstimator:
         age = max(t - line.t, 0.0)
         ramp = min(age, s.thermal_s)
         rate = min(max(s.thermal_rate, 0.1 * line.wander), s.thermal_limit)
-        thermal = rate * ramp * (age - 0.5 * ramp)
+        # a ramp since the exchange before the newest one bent the rate by half of what it could
+        bent = 0.5 * rate * min(self.core.gap(line), s.thermal_s)
+        thermal = rate * ramp * (age - 0.5 * ramp) + bent * age
         fresh = self.core.optimism() ** 2 - 1.0
         spread = line.var(t) + thermal * thermal + fresh * line.yy * age * age
-        spread += (s.wander_margin**2 - 1.0) * line.wander**2 * age**3 / 3.0
+        # one-sided noise made normal is taken for surer than it is, wander is learnt from few rows
+        spread += (s.sure_margin**2 - 1.0) * (line.fine + line.wander**2 * age**3 / 3.0)
         noise = s.coverage_z * math.sqrt(spread)
         return noise + self.core.doubt(line, t) + s.stat_floor_ns * 1e-9
 
@@ -253,13 +259,16 @@ class TimeEstimator:
 
     def _holds(self, line: Line, x: float, hard: float) -> bool:
         """True while the published segment says what the line does, near enough to keep it."""
-        old, core = self._segment, self.core
-        if old is None or not -1e-8 < line.y - old.rate < 1e-8:
+        old, core, s = self._segment, self.core, self.settings
+        if old is None:
+            return False
+        room_ns = max(s.adjust_share * math.sqrt(line.fine) * 1e9, s.adjust_floor_ns)
+        turn = max(room_ns / _TURN_NS, 1e-8)
+        if not -turn < line.y - old.rate < turn:
             return False
         raw_ns = core.now_ns()
         moved = core.utc0_ns + (raw_ns - core.raw0_ns) + round(x * 1e9) - old.utc_ns(raw_ns)
-        share = self.settings.adjust_share * 1e9
-        if moved * moved >= share * share * line.var(core.now):
+        if not -room_ns < moved < room_ns:
             return False
         gone, new = old.bound_ns(raw_ns), self._bound_ns(hard)
         return 0.9 * gone < new <= gone

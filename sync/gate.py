@@ -6,18 +6,9 @@ import math
 from typing import NamedTuple
 
 from syncline.sync.hard import HardInterval
-from syncline.sync.line import Line
+from syncline.sync.line import Edges, Line
 from syncline.sync.settings import EstimatorSettings
 from syncline.sync.window import Window
-
-
-class Edges(NamedTuple):
-    """An exchange as two bounds of the offset at local midpoint `t`, seconds."""
-
-    t: float
-    upper: float
-    lower: float
-    sigma: float
 
 
 class Finding(NamedTuple):

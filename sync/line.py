@@ -1,8 +1,17 @@
-"""The oscillator's line: where UTC minus raw is, where it goes, and how sure that is."""
+"""Values: an exchange as two edges, the oscillator's line with its covariance."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+
+class Edges(NamedTuple):
+    """An exchange as two bounds of the offset at local midpoint `t`, seconds."""
+
+    t: float
+    upper: float
+    lower: float
+    sigma: float
 
 
 class Line(NamedTuple):
@@ -16,6 +25,7 @@ class Line(NamedTuple):
         xy: Covariance.
         yy: Variance of y.
         wander: Random-walk FM in force.
+        fine: Variance of x but for what is constant and unseen (asymmetry): how far it may move.
     """
 
     t: float
@@ -25,6 +35,7 @@ class Line(NamedTuple):
     xy: float
     yy: float
     wander: float
+    fine: float
 
     def at(self, t: float) -> float:
         """Offset at `t`, s."""

@@ -16,6 +16,10 @@ MAX_DELAY_NS = 60 * 1_000_000_000
 """A reply older than this is no measurement (RFC 5905: 16 s; cellular links buffer more)."""
 
 
+COARSE_BOUND_NS = 10_000_000
+"""A one-way source that admits more than this is coarse: what it admits is a bias, no noise."""
+
+
 class SourceKind(enum.IntEnum):
     """How a source relates to UTC; it selects the noise model."""
 
@@ -86,6 +90,11 @@ class Measurement:
     def two_way(self) -> bool:
         """True for an exchange, whose delay bounds its error."""
         return self.kind in (SourceKind.NTP, SourceKind.PTP) and self.delay_ns > 0
+
+    @property
+    def coarse(self) -> bool:
+        """True for a one-way source too inexact to be weighed against others."""
+        return self.delay_ns == 0 and self.root_bound_ns >= COARSE_BOUND_NS
 
 
 def exchange(

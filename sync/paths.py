@@ -29,6 +29,7 @@ class LineState:
         scales: The scales that matter.
         heard: Measurements so far.
         waiting: Measurements since the last joint solve.
+        b_var: Prior variance of the asymmetry in force, s^2.
     """
 
     name: str
@@ -39,6 +40,7 @@ class LineState:
     scales: Scales
     heard: int = 0
     waiting: int = 0
+    b_var: float = 0.0
 
     def copy(self) -> LineState:
         """An independent copy (arrays are replaced, never written)."""
@@ -51,6 +53,7 @@ class LineState:
             self.scales,
             self.heard,
             self.waiting,
+            self.b_var,
         )
 
 
@@ -109,7 +112,9 @@ class Paths:
     def prior(self, state: LineState) -> tuple[float, float, float]:
         """Prior mean and variance of `c` and variance of `b` (s, s^2)."""
         trips = [s.round_trip_s for s in self.lines if not s.normal]
-        return path_prior(self.settings, state.round_trip_s, trips, normal=state.normal)
+        found = path_prior(self.settings, state.round_trip_s, trips, normal=state.normal)
+        state.b_var = found[2]
+        return found
 
     def forget_scales(self) -> None:
         """Begin the delay scales again from the shortest round trips (nothing was absorbed yet)."""

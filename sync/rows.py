@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
-Row = tuple[float, float, float, int, float, float, float]
-"""t, obs, var, line, sign, tau, nu: the columns of `Rows`."""
+Row = tuple[float, float, float, int, float, float, float, float]
+"""t, obs, var, line, sign, tau, nu, root: the columns of `Rows`."""
 
 
 def _f() -> Floats:
@@ -46,6 +46,7 @@ class Rows:
         sign: +1 upper edge, -1 lower edge, 0 normal (R,).
         tau: Site precision (R,).
         nu: Site precision times mean, relative to `obs` (R,).
+        root: Error that the source admits itself, s (R,).
     """
 
     t: Floats = field(default_factory=_f)
@@ -55,6 +56,7 @@ class Rows:
     sign: Floats = field(default_factory=_f)
     tau: Floats = field(default_factory=_f)
     nu: Floats = field(default_factory=_f)
+    root: Floats = field(default_factory=_f)
 
     def __len__(self) -> int:
         return len(self.t)

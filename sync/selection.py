@@ -7,134 +7,22 @@ from __future__ import annotations
 
 import math
 
-from syncline.sync.drag import DragWatch, Memory, hidden, impossible
-from syncline.sync.events import Event, SourceVerdict, Step, Verdict
-from syncline.sync.gate import Edges, Finding, against_path, against_proof
+from syncline.sync.drag import Memory, impossible
+from syncline.sync.events import SourceVerdict, Step, Verdict
+from syncline.sync.gate import Finding, against_path, against_proof
 from syncline.sync.hard import HardInterval
-from syncline.sync.line import Line
+from syncline.sync.line import Edges, Line
 from syncline.sync.majority import Record, overruled
-from syncline.sync.measurement import Measurement, SourceKind
-from syncline.sync.oscillator import LearnedOscillator
-from syncline.sync.settings import EstimatorSettings
+from syncline.sync.measurement import Measurement
+from syncline.sync.ownclock import NORMAL_KINDS, OwnClock
 from syncline.sync.track import Block, Track
 from syncline.sync.watch import Refused, Watch
 from syncline.sync.window import Window
-from syncline.timebase import NS_PER_S, Clock
-
-NORMAL_KINDS = (SourceKind.GNSS, SourceKind.PPS, SourceKind.CHRONY, SourceKind.LOGGER)
+from syncline.timebase import Clock
 
 
-class Selection:
-    """State of the estimator between measurements.
-
-    Args:
-        settings: Gates and priors.
-        learned: Stored oscillator, if any.
-        keep: Keep what the smoother needs (memory then grows with the drive).
-    """
-
-    def __init__(
-        self,
-        settings: EstimatorSettings,
-        learned: LearnedOscillator | None,
-        *,
-        keep: bool = False,
-    ) -> None:
-        self.settings = settings
-        self.keep = keep
-        self.finished: list[Window] = []
-        self.learned = learned
-        self.raw0_ns = self.utc0_ns = 0
-        self.window = self.fresh_window()
-        self.hard = HardInterval()
-        self.drags = DragWatch(settings)
-        self.watches: dict[str, Watch] = {}
-        self.now = 0.0
-        self.born = 0.0
-        self.accepted = 0
-        self.last_accept = -1e18
-        self.events: list[Event] = []
-        self.restarted = False
-        self._middle = (-1e18, 0.0, 0.0)
-        self._own: Line | None = None
-        self._own_at = math.nan
-        self._gnss_trust = settings.gnss_trust_ns * 1e-9
-        self._gnss_bias_var = (settings.gnss_bias_ns * 1e-9) ** 2
-
-    # -- time and the own clock ------------------------------------------------------------------
-
-    def seconds(self, raw_ns: int) -> float:
-        """Raw time as seconds since the first measurement."""
-        return (raw_ns - self.raw0_ns) / NS_PER_S
-
-    def offset(self, m: Measurement) -> float:
-        """UTC minus raw of a measurement, relative to the first, s."""
-        return ((m.utc_ns - self.utc0_ns) - (m.raw_ns - self.raw0_ns)) / NS_PER_S
-
-    def fresh_window(self) -> Window:
-        """An empty window with what is known of the oscillator."""
-        if self.learned is None:
-            return Window(self.settings, keep=self.keep)
-        known = self.learned
-        return Window(self.settings, known.rate, known.rate_sigma, keep=self.keep)
-
-    def line(self) -> Line | None:
-        """The own clock: the best fresh track, else the window."""
-        if self._own_at != self.now:
-            self._own, self._own_at = self._choose(), self.now
-        return self._own
-
-    def changed(self) -> None:
-        """The own clock may be another one from now on."""
-        self._own_at = math.nan
-
-    def _choose(self) -> Line | None:
-        best = self.window.line
-        for watch in self.watches.values():
-            track = watch.track
-            if track is None or track.count < 2 or watch.verdict is not Verdict.SELECTED:
-                continue
-            xx = track.xx + self._gnss_bias_var
-            wander = self.window.wander
-            line = Line(track.t, track.x, track.y, xx, track.xy, track.yy, wander)
-            # a fresh track that is the surer at its own time stays so for the next seconds
-            if (
-                best is None
-                or (xx <= best.xx and self.now - track.t < 2.0)
-                or line.var(self.now) <= best.var(self.now)
-            ):
-                best = line
-        return best
-
-    def drift(self, line: Line, *, proof: bool = False) -> float:
-        """Rate error that the hard bound allows for."""
-        s = self.settings
-        limit = s.proof_drift_ppb if proof else s.drift_limit_ppb
-        optimism = 1.0 + 2.0 * s.fresh_rows / (self.window.taken + 1)
-        sigma = 5.0 * math.sqrt(line.yy) * optimism
-        if sigma > 1e-5 and not self.young():
-            sigma = 1e-5
-        return limit * 1e-9 + sigma
-
-    def optimism(self, weight: float = 1.0) -> float:
-        """Factor by which a rate learnt from few rows is surer than it should be."""
-        return 1.0 + weight * self.settings.fresh_rows / (self.window.taken + 1)
-
-    def sigma(self, m: Measurement) -> float:
-        """Stamp noise of a measurement, s."""
-        if m.uncertainty_ns > 0:
-            return max(m.uncertainty_ns, 1.0) * m.inflation * 1e-9
-        s = self.settings
-        return (s.gnss_sigma_ns if m.kind in NORMAL_KINDS else s.stamp_ns) * m.inflation * 1e-9
-
-    def young(self) -> bool:
-        """True while the own clock has no record that could outvote a majority."""
-        s = self.settings
-        return self.accepted < s.young_count or self.now - self.born < s.young_s
-
-    def now_ns(self) -> int:
-        """Present raw time, ns."""
-        return self.raw0_ns + round(self.now * 1e9)
+class Selection(OwnClock):
+    """Judges measurements by the own clock, and the own clock by what it refused."""
 
     # -- exchanges -------------------------------------------------------------------------------
 
@@ -158,7 +46,7 @@ class Selection:
             return
         watch.min_delay_s = min(watch.min_delay_s, 2.0 * half)
         self.changed()
-        self.window.add_exchange(watch.line, t, edges.upper, edges.lower, edges.sigma)
+        self.window.add_exchange(watch.line, edges, root)
         self.drags.note(watch.line, edges)
         if not self.follow():
             item = Refused(t, edges.lower - root, edges.upper + root, m)
@@ -168,13 +56,6 @@ class Selection:
             self._prove(watch, edges, root)
             gap = min(max(t - self._middle[0], 0.0), 4096.0)
             self._middle = (t, offset, gap)
-
-    def doubt(self, line: Line, t: float) -> float:
-        """What a change of rate may have hidden behind the newest exchange's queue, s."""
-        at, middle, gap = self._middle
-        if at < -1e17 or line.t > at + 1.0:
-            return 0.0
-        return hidden(abs(middle - line.at(at)), gap, max(t - at, 0.0), self.settings.ramp_rate)
 
     def _judge(self, watch: Watch, edges: Edges, line: Line | None) -> Finding:
         if watch.verdict == Verdict.DRAGGING:
@@ -201,7 +82,9 @@ class Selection:
         """Solve the window when due and let the drag tests look; False if it went astray."""
         window = self.window
         self.changed()
-        line = window.solve() if window.due or window.line is None else window.line
+        line = window.line
+        if line is None or (window.due and not (self.led() and window.can_wait)):
+            line = window.solve()
         good = not self._astray(line)
         if not good and window.pending:
             good = not self._astray(window.solve())
@@ -225,28 +108,32 @@ class Selection:
     def take_normal(self, watch: Watch, m: Measurement, t: float) -> None:
         """Judge and use a sample of a one-way source."""
         offset, sigma = self.offset(m), self.sigma(m)
-        line = self.line()
         trust = max(self._gnss_trust, 5.0 * sigma) + m.root_bound_ns * 1e-9
-        watch.offset_s = offset - line.at(t) if line is not None else 0.0
-        if line is not None and not self._normal_fits(watch, line, t, offset, sigma, trust):
-            self.refuse(watch, Refused(t, offset - trust, offset + trust, m), abs(watch.offset_s))
+        line, hard = self.line(), self.hard
+        if line is None:
+            watch.offset_s = 0.0
+            if self._feed_track(watch, None, t, offset, sigma):
+                self.accept(watch, t)
+                hard.prove(offset - trust, offset + trust)
             return
-        if self._feed_track(watch, line, t, offset, sigma):
-            self.accept(watch, t)
-            if line is not None:
-                self.hard.move(t, line.y, self.drift(line, proof=True))
-            self.hard.prove(offset - trust, offset + trust)
-
-    def _normal_fits(
-        self, watch: Watch, line: Line, t: float, offset: float, sigma: float, trust: float
-    ) -> bool:
-        dev = abs(watch.offset_s)
+        x = line.at(t)
+        watch.offset_s = off = offset - x
+        wide, narrow = self.drifts(line)
         if watch.verdict is Verdict.DRAGGING:
-            room = self.settings.gate_sigma * math.sqrt(line.var(t) + sigma * sigma)
-            return self._drag_over(watch, line, t, offset) and dev < room
-        if dev < self.hard.bound(t, line.at(t), line.y, self.drift(line)) + trust:
-            return True
-        return dev < self.settings.gate_sigma * math.sqrt(line.var(t) + sigma * sigma)
+            fits = self._drag_over(watch, line, t, offset) and self._gated(line, t, off, sigma)
+        else:
+            room = hard.bound(t, x, line.y, wide) + trust
+            fits = -room < off < room or self._gated(line, t, off, sigma)
+        if not fits:
+            self.refuse(watch, Refused(t, offset - trust, offset + trust, m), abs(off))
+        elif self._feed_track(watch, line, t, offset, sigma):
+            self.accept(watch, t)
+            hard.move(t, line.y, narrow)
+            hard.prove(offset - trust, offset + trust)
+
+    def _gated(self, line: Line, t: float, off: float, sigma: float) -> bool:
+        """True when a sample is no further off than noise explains."""
+        return abs(off) < self.settings.gate_sigma * math.sqrt(line.var(t) + sigma * sigma)
 
     def _drag_over(self, watch: Watch, line: Line, t: float, offset: float) -> bool:
         """A source that dragged must run at the own clock's rate before it is heard again."""
@@ -293,7 +180,8 @@ class Selection:
         self.verdict(watch, Verdict.DRAGGING, reason)
         if mark is None:
             return
-        line = Line(mark.t, mark.x, mark.y, mark.xx, mark.xy, mark.yy, self.window.wander)
+        wander = self.window.wander
+        line = Line(mark.t, mark.x, mark.y, mark.xx, mark.xy, mark.yy, wander, mark.xx)
         window = self.window.line
         if window is None or line.var(self.now) < window.var(self.now):
             name = f"{watch.line}!"
@@ -380,8 +268,7 @@ class Selection:
 
     def _check_drags(self) -> None:
         line = self.window.line
-        leads = any(w.track and w.verdict == Verdict.SELECTED for w in self.watches.values())
-        if line is None or leads:
+        if line is None or self.led():
             return
         selected = {w.line: w for w in self.watches.values() if w.verdict == Verdict.SELECTED}
         names = list(selected)

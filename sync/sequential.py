@@ -123,11 +123,12 @@ class Sequential:
                 for row, s in zip(self.cov, [share * g for g in gain], strict=True)
             ]
 
-    def line(self, wander: float) -> Line:
-        """The oscillator's line."""
-        mean, x, yy = self.mean, self.cov[0], self.cov[1][1]
-        xx, yy = (max(0.0, x[0])), (max(0.0, yy))
-        return Line(self.t, mean[0], mean[1] / NS, xx, x[1] / NS, yy / (NS * NS), wander)
+    def line(self, wander: float, k: int) -> Line:
+        """The oscillator's line; how fine it is known is told by line `k`."""
+        b = 3 + 2 * k
+        mean, x, yy = self.mean, self.cov[0], max(self.cov[1][1], 0.0) / (NS * NS)
+        xx, fine = max(x[0], 0.0), max(x[0] + 2.0 * x[b] + self.cov[b][b], 0.0)
+        return Line(self.t, mean[0], mean[1] / NS, xx, x[1] / NS, yy, wander, fine)
 
     def path(self, k: int) -> tuple[float, float, float, float]:
         """Predicted upper edge, its variance, lower edge, its variance of line `k` (s, s^2)."""

@@ -46,7 +46,8 @@ class EstimatorSettings:
         gnss_trust_ns: Hard bound of a GNSS sample: the drag that may pass before it is found.
         coverage_z: Sigmas of the statistical bound.
         stat_floor_ns: Least statistical bound.
-        wander_margin: Factor on the wander since the newest row, for the statistical bound.
+        sure_margin: Factor on the sigmas of edges and of wander since the newest row, for the
+            statistical bound.
         fresh_rows: Rows below which the rate's sigma is taken for optimistic.
         gate_sigma: Sigmas beyond which a measurement contradicts the own clock.
         gate_share: Share of the round trip that is forgiven besides.
@@ -61,7 +62,9 @@ class EstimatorSettings:
         trust_ratio: Refused sources outweigh the own clock after this many times its own record.
         rate_step_limit: Rate step of the oscillator within the horizon that is still believed.
         rate_step_horizon_s: That horizon.
-        adjust_share: Share of its sigma by which the mapping moves before a new segment is made.
+        adjust_share: Share of its sigma (without what is constant and unseen) by which the mapping
+            moves before a new segment is made.
+        adjust_floor_ns: Least such move.
         reboot_rate_sigma: Change of rate over a reboot, one sigma.
         expiry_bound_ns: Hard bound beyond which the time is no longer offered (COLD).
     """
@@ -101,7 +104,7 @@ class EstimatorSettings:
     gnss_trust_ns: float = 20_000.0
     coverage_z: float = 3.29
     stat_floor_ns: float = 200.0
-    wander_margin: float = 1.6
+    sure_margin: float = 1.6
     fresh_rows: float = 60.0
     gate_sigma: float = 6.0
     gate_share: float = 0.1
@@ -116,6 +119,7 @@ class EstimatorSettings:
     trust_ratio: float = 3.0
     rate_step_limit: float = 3e-6
     rate_step_horizon_s: float = 1800.0
-    adjust_share: float = 0.25
+    adjust_share: float = 0.5
+    adjust_floor_ns: float = 50.0
     reboot_rate_sigma: float = 1e-7
     expiry_bound_ns: float = 1e9

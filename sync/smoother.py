@@ -12,7 +12,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,7 @@ class Stretch:
     lines: tuple[str, ...]
     normal: tuple[bool, ...]
     round_trip_s: tuple[float, ...]
+    asymmetry_var: tuple[float, ...]
     wander: float
     rate: float
 
@@ -95,6 +96,7 @@ def gather(window: Window) -> Stretch | None:
         tuple(line.name for line in window.paths.lines),
         tuple(line.normal for line in window.paths.lines),
         tuple(line.round_trip_s for line in window.paths.lines),
+        tuple(line.b_var for line in window.paths.lines),
         window.wander,
         window.line.y,
     )
@@ -179,13 +181,11 @@ class Smoother:
         mean[0], mean[1] = float(np.median(rows.obs[:8])), stretch.rate * NS
         var[0] = (2.0 * max(stretch.round_trip_s)) ** 2 + 1e-8
         var[1] = (s.rate_sigma * NS) ** 2
-        for k in range(n):
-            trip = stretch.round_trip_s[k]
-            if stretch.normal[k]:
-                var[2 + 2 * k], var[3 + 2 * k] = 1e-18, (s.gnss_bias_ns * 1e-9) ** 2
-            else:
-                mean[2 + 2 * k], var[2 + 2 * k] = 0.5 * trip, (0.5 * trip) ** 2
-                var[3 + 2 * k] = (s.asymmetry * trip) ** 2
+        for k, (trip, normal) in enumerate(zip(stretch.round_trip_s, stretch.normal, strict=True)):
+            mean[2 + 2 * k] = 0.0 if normal else 0.5 * trip
+            var[2 + 2 * k] = 1e-18 if normal else 0.25 * trip * trip
+            # the causal estimator's weights of the paths: what nobody can see shall not move
+            var[3 + 2 * k] = stretch.asymmetry_var[k]
         return Prior(t, mean, np.diag(var))
 
     def _prior_counts(self) -> Floats:
@@ -224,6 +224,7 @@ class Proofs:
         trips = np.array(stretch.round_trip_s)[rows.line]
         share = settings.min_one_way * trips
         trust = np.maximum(settings.gnss_trust_ns * 1e-9, 5.0 * np.sqrt(rows.var))
+        share -= rows.root
         high = np.where(rows.sign > 0, rows.obs - share, np.inf)
         low = np.where(rows.sign < 0, rows.obs + share, -np.inf)
         normal = rows.sign == 0
@@ -267,8 +268,14 @@ class Retimed:
         self, measurements: Sequence[Measurement], settings: EstimatorSettings | None = None
     ) -> None:
         self.settings = settings or EstimatorSettings()
+        fine = [m for m in measurements if not m.coarse]
+        if not fine and measurements:
+            # messages without a pulse: their latency is a bias that nothing here can see
+            worst = float(max(m.root_bound_ns for m in measurements))
+            trust = self.settings.gnss_trust_ns + worst
+            self.settings = replace(self.settings, gnss_bias_ns=0.5 * worst, gnss_trust_ns=trust)
         causal = TimeEstimator("retime", self.settings, keep=True)
-        for m in measurements:
+        for m in fine or measurements:
             causal.update(m)
         core = causal.core
         for watch in core.watches.values():

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncline.sync.delays import SCALES_S
-from syncline.sync.line import Line
+from syncline.sync.line import Edges, Line
 from syncline.sync.paths import LineState, Paths
 from syncline.sync.rows import Kept, Row, Rows
 from syncline.sync.sequential import Sequential
@@ -63,10 +63,15 @@ class Window:
         self.keep = keep
         self.kept: Kept | None = None
         self.due = False
-        self._interval = 1
+        self._interval, self._newest = 1, 0
         self._solved_t = -math.inf
         self._offset_var = 1.0
         self._share = np.zeros((0, len(SCALES_S)))
+
+    @property
+    def can_wait(self) -> bool:
+        """True while a joint solve may be put off, because nobody needs the window at present."""
+        return len(self.pending) < min(max(self.taken // 4, 4), 64)
 
     def snapshot(self) -> Window:
         """An independent copy (arrays are replaced, never written)."""
@@ -80,8 +85,9 @@ class Window:
 
     # -- rows in ---------------------------------------------------------------------------------
 
-    def add_exchange(self, name: str, t: float, upper: float, lower: float, sigma: float) -> None:
-        """Two edges of an exchange at local midpoint `t`, s."""
+    def add_exchange(self, name: str, e: Edges, root: float) -> None:
+        """Two edges of an exchange with a server that admits the error `root`, s."""
+        t, upper, lower, sigma = e
         round_trip = max(upper - lower, 1e-7)
         k, state = self._line(name, t, 0.5 * (upper + lower), round_trip, normal=False)
         if round_trip < state.round_trip_s:
@@ -96,21 +102,23 @@ class Window:
             noise = var + self._reach(now, t)
             high = now.edge(k, 1.0, t, upper, noise, state.scales)
             low = now.edge(k, -1.0, t, lower, noise, state.scales)
-        self.pending.append((t, upper, var, k, 1.0, high[0], high[1]))
-        self.pending.append((t, lower, var, k, -1.0, low[0], low[1]))
+        self.pending.append((t, upper, var, k, 1.0, high[0], high[1], root))
+        self.pending.append((t, lower, var, k, -1.0, low[0], low[1], root))
         self.taken += 2
+        self._newest = k
         self._count(state, t, max(high[2], low[2]))
 
     def add_normal(self, name: str, t: float, offset: float, sigma: float) -> None:
-        """One normal row (a GNSS block), s."""
+        """One normal row (a GNSS block), s. Its own bias is a prior of the line."""
         k, state = self._line(name, t, offset, 3.0 * sigma, normal=True)
         if not self._in_reach(t):
             return
         var, now, surprise = sigma * sigma, self.now, math.inf
         if now is not None:
             surprise = now.normal(k, t, offset, var + self._reach(now, t)) / 3.0
-        self.pending.append((t, offset, var, k, 0.0, 1.0 / var, 0.0))
+        self.pending.append((t, offset, var, k, 0.0, 1.0 / var, 0.0, 0.0))
         self.taken += 1
+        self._newest = k
         self._count(state, t, surprise)
 
     def _reach(self, now: Sequential, t: float) -> float:
@@ -124,8 +132,9 @@ class Window:
         """Count a measurement, and find whether the window must be solved again now."""
         state.heard += 1
         state.waiting += 1
-        share = max(state.heard // self.settings.solve_share, 1)
         s = self.settings
+        # a normal row means the same for ever: solving again only improves the wander
+        share = max(state.heard // (s.solve_share if not state.normal else 3), 1)
         if (
             state.waiting >= min(self._interval, share)
             or surprise > s.surprise
@@ -133,7 +142,7 @@ class Window:
         ):
             self.due = True
         if self.now is not None:
-            self.line = self.now.line(self.wander)
+            self.line = self.now.line(self.wander, self._newest)
 
     def _in_reach(self, t: float) -> bool:
         """False for a late row from before the prior; until rows are absorbed the prior yields."""
@@ -225,7 +234,7 @@ class Window:
             used = self.wander
             post = self._run(used, knots)
             self._adapt_wander(post)
-            if self.wander < 1.5 * used:
+            if self.wander < 2.0 * used:
                 break
         mean, cov = post.newest()
         self.now = Sequential(float(knots[-1]), mean.tolist(), cov.tolist())
@@ -233,7 +242,7 @@ class Window:
         if before is not None:
             self._pace(before, self.now)
         self.paths.settle()
-        self.line = self.now.line(self.wander)
+        self.line = self.now.line(self.wander, self._newest)
         return self.line
 
     def _pace(self, before: Sequential, after: Sequential) -> None:
@@ -293,8 +302,8 @@ class Window:
         self.prior = Prior(line.t, np.array([line.x, line.y * NS]), cov)
         self.rows, self.pending, self.paths = Rows(), [], Paths(self.settings)
         self.absorbed, self.taken, self._share = 1, 1, np.zeros((0, len(SCALES_S)))
-        self.line = line._replace(xx=line.xx + var, xy=0.0)
-        self.now, self._interval = None, 1
+        self.line = line._replace(xx=line.xx + var, xy=0.0, fine=line.fine + var)
+        self.now, self._interval, self._newest = None, 1, 0
 
     # -- what a line looks like ------------------------------------------------------------------
 

@@ -9,8 +9,9 @@ import pytest
 
 from syncline.sync.estimator import TimeEstimator
 from syncline.sync.events import SourceVerdict, StateChange, Step, Verdict
-from syncline.sync.gate import Edges, against_proof
+from syncline.sync.gate import against_proof
 from syncline.sync.hard import HardInterval
+from syncline.sync.line import Edges
 from syncline.sync.measurement import Flag, Measurement, SourceKind, exchange
 from syncline.sync.settings import EstimatorSettings
 from syncline.sync.sim.path import PathSpec
