@@ -44,6 +44,10 @@ _COMMANDS: dict[tuple[str, str], tuple[str, str]] = {
         "syncline.cli.sensors_calibrate:calibrate",
         "Camera-IMU time offset from a drive.",
     ),
+    ("sensors", "group"): (
+        "syncline.cli.sensors_group:group",
+        "Frames of several cameras that saw the same moment.",
+    ),
     ("time", "retime"): (
         "syncline.cli.time_retime:retime",
         "Better times for a drive that is over.",
