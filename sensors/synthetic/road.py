@@ -44,14 +44,22 @@ class Route:
             curvature += turn_rad / curve_m * (1.0 - np.cos(2.0 * np.pi * phase))
             at_m += curve_m + float(rng.uniform(30.0, 110.0))
         self.curvature = curvature
-        self.heading_rad = np.cumsum(curvature)
+        steps = 0.5 * (curvature[1:] + curvature[:-1])
+        self.heading_rad = np.concatenate([[0.0], np.cumsum(steps)])
         self.x_m = np.cumsum(np.cos(self.heading_rad))
         self.y_m = np.cumsum(np.sin(self.heading_rad))
 
     def heading(self, s_m: Metres) -> Floats:
-        """Heading of the line at `s_m`, radians."""
+        """Heading of the line at `s_m`, radians: exactly the integral of `bend`."""
+        at = np.clip(np.asarray(s_m, np.float64), self.s_m[0], self.s_m[-1])
+        k = np.minimum((at - self.s_m[0]).astype(np.int64), len(self.s_m) - 2)
+        u, begin, end = at - self.s_m[k], self.curvature[k], self.curvature[k + 1]
+        return np.asarray(self.heading_rad[k] + u * (begin + 0.5 * u * (end - begin)), np.float64)
+
+    def bend(self, s_m: Metres) -> Floats:
+        """Curvature of the line at `s_m`, rad/m."""
         at = np.asarray(s_m, np.float64)
-        return np.asarray(np.interp(at, self.s_m, self.heading_rad), np.float64)
+        return np.asarray(np.interp(at, self.s_m, self.curvature), np.float64)
 
     def place(self, s_m: Metres, d_m: Metres) -> Floats:
         """World (x, y) of points along the road; shape (..., 2)."""
@@ -113,6 +121,7 @@ class Ego:
         distance = np.cumsum(self._speed) * _STEP_S
         self._s_m = distance - float(np.interp(0.0, self._t_s, distance))
         self._accel = np.gradient(self._speed, _STEP_S)
+        self._jerk = np.gradient(self._accel, _STEP_S)
         self._hz = np.array([0.31, 1.25, 1.9, 7.3, 9.7, 12.1])
         self._amp = np.deg2rad([0.05, 0.16, 0.09, 0.035, 0.03, 0.02]) * rng.uniform(0.6, 1.3, 6)
         self._phase = rng.uniform(0.0, 2 * np.pi, 6)
@@ -127,30 +136,41 @@ class Ego:
         """Speed at `t_s`, m/s."""
         return np.interp(np.asarray(t_s, np.float64), self._t_s, self._speed)
 
-    def _wander(self, t_s: float) -> tuple[float, float]:
-        angle = 2 * np.pi * 0.11 * t_s + self._wander_phase
-        return 0.12 * float(np.sin(angle)), 0.12 * 2 * np.pi * 0.11 * float(np.cos(angle))
+    def _slip(self, t_s: float) -> tuple[float, float, float]:
+        """(metres to the left of the lane's middle, heading off the road, rate of that)."""
+        pace = 2 * np.pi * 0.11
+        angle = pace * t_s + self._wander_phase
+        sine, cosine = 0.12 * float(np.sin(angle)), 0.12 * float(np.cos(angle))
+        speed, accel = float(self.speed(t_s)), float(np.interp(t_s, self._t_s, self._accel))
+        share = min(speed / 5.0, 1.0) / max(speed, 1.0)
+        growth = 0.0
+        if speed < 1.0:
+            growth = accel / 5.0
+        elif speed > 5.0:
+            growth = -accel / speed**2
+        slip = pace * cosine * share
+        return sine, slip, -(pace**2) * sine * share + pace * cosine * growth
 
     def pitch(self, t_s: float) -> tuple[float, float]:
         """Pitch and its rate: squat under acceleration, and vibration that grows with speed."""
         angle = 2 * np.pi * self._hz * t_s + self._phase
-        scale = min(float(self.speed(t_s)) / 12.0, 1.3)
-        accel = float(np.interp(t_s, self._t_s, self._accel))
-        shake = float(np.sum(self._amp * np.sin(angle))) * scale
-        rate = float(np.sum(self._amp * 2 * np.pi * self._hz * np.cos(angle))) * scale
-        return self.mount_pitch_rad + 0.0045 * accel + shake, rate
+        speed, accel = float(self.speed(t_s)), float(np.interp(t_s, self._t_s, self._accel))
+        scale, growth = (speed / 12.0, accel / 12.0) if speed < 15.6 else (1.3, 0.0)
+        shake = float(np.sum(self._amp * np.sin(angle)))
+        rate = float(np.sum(self._amp * 2 * np.pi * self._hz * np.cos(angle)))
+        jerk = float(np.interp(t_s, self._t_s, self._jerk))
+        pitch = self.mount_pitch_rad + 0.0045 * accel + shake * scale
+        return pitch, 0.0045 * jerk + rate * scale + shake * growth
 
     def pose(self, route: Route, t_s: float) -> Pose:
         """Where the camera is, and how it moves, at true time `t_s`."""
         s_m, speed = float(self.distance(t_s)), float(self.speed(t_s))
-        wander, wander_rate = self._wander(t_s)
+        wander, slip, slip_rate = self._slip(t_s)
         moving = min(speed / 5.0, 1.0)
         heading = float(route.heading(s_m))
-        slip = wander_rate * moving / max(speed, 1.0)
         x, y = route.place(s_m, EGO_D_M + wander)
         yaw = heading + slip
         pitch, pitch_rate = self.pitch(t_s)
-        curvature = float(np.interp(s_m, route.s_m, route.curvature))
         bob = 0.01 * float(np.sin(2 * np.pi * 1.25 * t_s + self._phase[1])) * moving
         velocity = speed * np.array([np.cos(yaw), np.sin(yaw), 0.0])
         return Pose(
@@ -159,7 +179,7 @@ class Ego:
             velocity_mps=velocity,
             yaw_rad=yaw,
             pitch_rad=pitch,
-            yaw_rate_radps=curvature * speed,
+            yaw_rate_radps=float(route.bend(s_m)) * speed + slip_rate,
             pitch_rate_radps=pitch_rate,
             speed_mps=speed,
             accel_mps2=float(np.interp(t_s, self._t_s, self._accel)),

@@ -174,6 +174,18 @@ def test_the_imu_feels_gravity_and_the_turns_of_the_road(drive: SyntheticDrive) 
     assert (np.std(gyro - true - bias, axis=0) < 0.0025).all()
 
 
+def test_the_rates_are_those_of_the_pose(drive: SyntheticDrive) -> None:
+    """Else the gyro feels another motion than the pictures show: yaw was up to 0.2 s apart."""
+    ego, route = drive.scene.ego, drive.scene.route
+    step_s = 1e-4
+    for t_s in np.arange(1.003, 39.0, 0.171):
+        before, at, after = (ego.pose(route, t_s + k * step_s) for k in (-1, 0, 1))
+        yaw_rate = (after.yaw_rad - before.yaw_rad) / (2 * step_s)
+        pitch_rate = (after.pitch_rad - before.pitch_rad) / (2 * step_s)
+        assert at.yaw_rate_radps == pytest.approx(yaw_rate, abs=5e-4)
+        assert at.pitch_rate_radps == pytest.approx(pitch_rate, abs=2e-3)
+
+
 def test_the_mapping_goes_both_ways(drive: SyntheticDrive) -> None:
     for t_ns in (0, 7_123_456_789, 39_999_999_999):
         utc_ns = drive.utc0_ns + t_ns
