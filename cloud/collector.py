@@ -21,6 +21,7 @@ from syncline.cloud.sessions import Reply, Request, Sessions
 from syncline.cloud.store import FrameStore
 from syncline.cloud.writer import Outcome, Writer, size_of
 from syncline.errors import LinkError
+from syncline.link.endpoint import check_endpoint
 from syncline.link.keys import KeyPair
 from syncline.link.provider import Provider
 from syncline.link.sockets import router
@@ -82,6 +83,7 @@ class Collector:
         disk: File operations of the segment files; tests pass one that fails.
 
     Raises:
+        UsageError: `listen` is no address.
         LinkError: The address cannot be bound.
         StorageError: Folder or database cannot be used.
     """
@@ -98,6 +100,7 @@ class Collector:
         disk: Disk | None = None,
     ) -> None:
         options = options or CollectorOptions()
+        check_endpoint(listen, listen=True)  # before anything is opened
         self._clock = clock or OsClock()
         self.catalog = Catalog.open(data, options.catalog_url)
         self.objects = Objects(options.objects or data / OBJECT_FOLDER)

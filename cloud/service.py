@@ -17,6 +17,7 @@ from syncline.timebase import NS_PER_S, RawClock
 
 _LOG = logging.getLogger(__name__)
 MAX_WAITING = 1024
+MAX_TOLD = 10_000
 ASK_NS = NS_PER_S
 
 
@@ -43,6 +44,7 @@ class Service:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="service", daemon=True)
         self._revision: int | None = None
+        self._told: dict[tuple[str, str], str] = {}  # by device and resource: what was logged last
         self.dropped = 0
         self.failures = 0
 
@@ -72,9 +74,11 @@ class Service:
         if self.provider is None:
             return []
         try:
-            return [(peer, pack(notice)) for notice in self.provider.notices(device)]
+            notices = [(peer, pack(notice)) for notice in self.provider.notices(device)]
+            self._told.pop((device, "notices"), None)
+            return notices
         except (SynclineError, SQLAlchemyError) as error:
-            self._failed(error)
+            self._failed(device, "notices", error)
             return []
 
     def _run(self) -> None:
@@ -105,10 +109,11 @@ class Service:
         try:
             if fetch.length == 0:
                 found = self.provider.list_resource(device, fetch.name)
+                self._told.pop((device, fetch.name), None)
                 return End(fetch.request, found.size, found.sha256)
             body = self.provider.read(device, fetch.name, fetch.offset, fetch.length)
         except (SynclineError, SQLAlchemyError) as error:
-            self._failed(error)
+            self._failed(device, fetch.name, error)
             return Refused(fetch.request, str(error).replace("\n", " ")[:1000])
         return Chunk(fetch.request, fetch.offset, body)
 
@@ -119,13 +124,21 @@ class Service:
         try:
             revision = self.provider.revision()
         except (SynclineError, SQLAlchemyError) as error:
-            self._failed(error)
+            self._failed("", "revision", error)
             return
+        self._told.pop(("", "revision"), None)
         if self._revision is not None and revision != self._revision:
             for peer, device in self._connected():
                 self._post(self._notices(peer, device))
         self._revision = revision
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, device: str, what: str, error: Exception) -> None:
+        """Count it; log it where it is news, for devices ask again and again."""
         self.failures += 1
-        _LOG.warning("provider: %s", error)
+        text = str(error).replace("\n", " ")
+        if self._told.get((device, what)) == text:
+            return
+        if len(self._told) >= MAX_TOLD:
+            self._told.clear()
+        self._told[device, what] = text
+        _LOG.warning("provider: %s%s", f"{device}: " if device else "", text)

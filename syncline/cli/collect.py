@@ -14,6 +14,7 @@ from cyclopts import Parameter
 
 from syncline.cloud.collector import Collector, CollectorOptions, Health
 from syncline.config import Section, load
+from syncline.link.endpoint import check_endpoint
 from syncline.link.keys import KeyPair, load_keypair, new_keypair, save_keypair
 from syncline.link.provider import Provider
 from syncline.systemd import notify
@@ -65,11 +66,13 @@ def collect(
         catalog_url=settings.catalog_url,
         objects=settings.objects,
     )
+    address = settings.listen if listen is None else listen
+    check_endpoint(address, listen=True)  # before keys are made
     pair = server_keys(keys or data / "keys")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    collector = Collector(data, listen or settings.listen, pair, options=options)
+    collector = Collector(data, address, pair, options=options)
     collector.serve(_provider(collector))
     collector.start()
     if not as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 import shutil
@@ -39,6 +40,8 @@ OPTIONAL = {
 }
 LEAST_FREE_BYTES = 2 << 30
 WIDE_BRACKET_NS = 20_000
+LEAST_TAI_S = 10
+"""TAI was ahead of UTC by 10 s in 1972 and has only gained since."""
 _ARPHRD_CAN = 280
 _TIMEOUT_S = 1.0
 _DEFAULT_STAMP = "end of readout on CLOCK_MONOTONIC, unless a buffer's flags say start of exposure"
@@ -212,7 +215,7 @@ def cameras(machine: Machine) -> Iterator[Finding]:
 
 def clocks(machine: Machine) -> Iterator[Finding]:
     """How closely the kernel's clocks can be read against each other."""
-    area = "clocks"
+    area, real_s = "clocks", math.nan
     source = machine.text("sys/devices/system/clocksource/clocksource0/current_clocksource")
     for clock in (Clock.MONOTONIC, Clock.BOOTTIME, Clock.REALTIME, Clock.TAI):
         try:
@@ -223,10 +226,16 @@ def clocks(machine: Machine) -> Iterator[Finding]:
             )
             continue
         ahead_s = (pair.other_ns - pair.raw_ns) / 1e9
+        if clock is Clock.REALTIME:
+            real_s = ahead_s
         detail = f"{ahead_s:+.6f} s from RAW, read within {pair.bracket_ns} ns"
         if pair.bracket_ns > WIDE_BRACKET_NS:
             remedy = f"clock source is {source or 'unknown'}; prefer tsc or arch_sys_counter"
             yield Finding(area, clock.name, "warn", detail, remedy)
+        elif clock is Clock.TAI and abs(ahead_s - real_s) < LEAST_TAI_S / 2:
+            detail += "; it equals REALTIME: nobody told the kernel the offset of TAI"
+            remedy = "set `leapsectz right/UTC` in chrony.conf, or let ptp4l and phc2sys set it"
+            yield Finding(area, clock.name, "note", detail, remedy)
         else:
             yield Finding(area, clock.name, "ok", detail)
     if source:

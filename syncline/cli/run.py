@@ -32,14 +32,17 @@ def run(
 
     Args:
         config: The configuration, see docs/config.md.
-        check: Only check the configuration.
+        check: Only check the configuration, and the files that it names.
         json_: Print each health message as one JSON line.
     """
     from syncline.edge.config import load_edge_config
+    from syncline.edge.config_check import check_possible, check_readouts
 
     loaded = load_edge_config(config)
+    check_readouts(loaded, config)
     if check:
-        print(f"{config}: every key is known and possible")
+        check_possible(loaded, config)
+        print(f"{config}: every key is known and possible; files, keys and bundles are there")
         return 0
     from syncline.edge.daemon import EdgeDaemon
     from syncline.edge.log_limit import LogLimit

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from syncline.errors import DeviceError
+
 if TYPE_CHECKING:
     from syncline.sync.status import SourceRow, StatusReport
 
@@ -31,6 +33,8 @@ def status(
 ) -> int:
     """Show the clock: state, error bounds, rate, scene, every source, the last events.
 
+    Exit code 7 where no time service runs: there is no status, or an old one, which is still shown.
+
     Args:
         status_file: Where the service writes its status ([time] status).
         json_: Print one JSON object instead.
@@ -43,7 +47,13 @@ def status(
     if json_:
         print(msgspec.json.encode(report).decode())
     else:
-        print("\n".join(screen(report, _now(report))))
+        print("\n".join(screen(report, _now(report))), flush=True)
+    old = _old(report)
+    if old:
+        raise DeviceError(
+            f"{status_file} is old: {old}",
+            remedy="Start one with syncline run or syncline time serve, or look why it hangs",
+        )
     return 0
 
 
@@ -106,6 +116,17 @@ def serve(config: Path, *, seconds: float = 0.0) -> int:
     end_ns = clock.raw_ns() + round(seconds * 1e9)
     service.run(lambda: bool(stop) or (seconds > 0 and clock.raw_ns() >= end_ns))
     return 0
+
+
+def _old(report: StatusReport) -> str:
+    """Why nobody writes this status any more; empty while somebody does."""
+    from syncline.timebase import OsClock
+
+    clock = OsClock()
+    if clock.boot_id != report.boot_id:
+        return "written in another boot"
+    age_ns = clock.raw_ns() - report.raw_ns
+    return f"written {age_ns / 1e9:.0f} s ago" if age_ns > STALE_NS else ""
 
 
 def _now(report: StatusReport) -> int:

@@ -1,5 +1,6 @@
 """The wire and the device's end of it. See docs/wire.md."""
 
+from syncline.link.endpoint import check_endpoint
 from syncline.link.keys import KeyPair, PublicKey, load_keypair, load_public, new_keypair
 from syncline.link.provider import Provider, Resource
 from syncline.link.sender import LinkCaps, LinkState, LinkStats, Sender, Timing
@@ -19,6 +20,7 @@ __all__ = [
     "Timing",
     "Uplink",
     "UplinkOptions",
+    "check_endpoint",
     "load_keypair",
     "load_public",
     "new_keypair",

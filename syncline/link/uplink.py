@@ -14,6 +14,7 @@ from pathlib import Path
 import zmq
 
 from syncline.errors import LinkError, StorageError, UsageError
+from syncline.link.endpoint import check_endpoint
 from syncline.link.fetches import Fetches, Progress
 from syncline.link.keys import KeyPair
 from syncline.link.sender import LinkCaps, LinkStats, Output, Sender, Timing
@@ -74,6 +75,7 @@ class Uplink:
         rng: random.Random | None = None,
     ) -> None:
         options = options or UplinkOptions()
+        check_endpoint(endpoint)
         if len(server_key) != 40:
             raise UsageError(
                 f"server key of {len(server_key)} characters is not Z85 of 40",

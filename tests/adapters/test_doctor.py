@@ -115,6 +115,17 @@ def test_clocks_that_read_slowly_are_told(tmp_path: Path) -> None:
     assert "hpet" in row.remedy
 
 
+@pytest.mark.parametrize(("offset_s", "state"), [(0, "note"), (37, "ok")])
+def test_a_tai_that_nobody_set_is_told(tmp_path: Path, offset_s: int, state: str) -> None:
+    def pair(clock: Clock) -> PairedRead:
+        ahead_ns = 10**18 * (clock in (Clock.REALTIME, Clock.TAI))
+        return PairedRead(0, ahead_ns + offset_s * 10**9 * (clock is Clock.TAI), 300)
+
+    row = found(machine(tmp_path, pair=pair))[Clock.TAI.name]
+    assert row.state == state
+    assert ("equals REALTIME" in row.detail) == (state == "note")
+
+
 def test_vnni_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     put(tmp_path, "proc/cpuinfo", "flags\t\t: avx2 avx512_vnni\n")

@@ -8,7 +8,12 @@ import pytest
 
 from syncline import cli
 from syncline.cli import main
+from syncline.errors import UsageError
+from syncline.link import check_endpoint
+from syncline.sync.status import StatusReport, write_status
+from syncline.timebase import NS_PER_S, OsClock
 
+from .test_bad_input import handlers_kept
 from .test_bad_output import refused
 
 NUMBERS = ("nan", "inf", "-1", "0", "1e-300", "fast")
@@ -111,3 +116,59 @@ def test_what_the_system_refuses_unforeseen_is_one_line(
     code, line = refused(capsys, "doctor")
     assert code == 5
     assert line.startswith(f"syncline: {told}")
+
+
+LISTENS = (
+    "tcp://127.0.0.1:99999",
+    "tcp://127.0.0.1",
+    "127.0.0.1:5555",
+    "tcp://:5",
+    "udp://a:5",
+    "",
+)
+
+
+@pytest.mark.parametrize("listen", LISTENS)
+def test_addresses_that_are_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], listen: str
+) -> None:
+    """ZeroMQ would listen on port 99999 modulo 65536."""
+    with handlers_kept():
+        code, line = refused(capsys, "collect", "--data", tmp_path / "d", f"--listen={listen}")
+    assert code == 2
+    assert repr(listen) in line
+
+
+@pytest.mark.parametrize(
+    "listen", ["tcp://*:5555", "tcp://[::1]:5555", "tcp://collector.lan:65535"]
+)
+def test_addresses_that_are_some(listen: str) -> None:
+    assert check_endpoint(listen) == listen
+    assert check_endpoint("tcp://127.0.0.1:0", listen=True)
+    with pytest.raises(UsageError, match="a port is 1 to 65535"):
+        check_endpoint("tcp://127.0.0.1:0")
+
+
+@pytest.mark.parametrize(
+    ("boot", "age_s", "code", "told"),
+    [
+        ("", 1, 0, ""),
+        ("", 60, 7, "written 60 s ago"),
+        ("another", 1, 7, "written in another boot"),
+    ],
+)
+def test_the_status_of_a_dead_time_service_is_shown_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], boot: str, age_s: int, code: int, told: str
+) -> None:
+    clock = OsClock()
+    report = StatusReport(
+        boot or clock.boot_id, clock.raw_ns() - age_s * NS_PER_S, "SYNCED", "clear", "", 1,
+        1_790_000_000 * NS_PER_S, 1e3, 10_000, 0.0, 0.0, 0, "none", 0, 0, "none",
+    )  # fmt: skip
+    write_status(tmp_path / "s.json", report)
+    for arguments in ([], ["--json"]):
+        assert main(["time", "status", "--status", str(tmp_path / "s.json"), *arguments]) == code
+        shown = capsys.readouterr()
+        assert "SYNCED" in shown.out
+        assert told in shown.err
+        assert bool(shown.err) == bool(code)
