@@ -35,6 +35,10 @@ class _Step:
 class KernelStamps:
     """Moves stamps of one socket to MONOTONIC_RAW, in the order they are read.
 
+    Of several steps between two reads only the sum is seen: a clock that is set and put back before
+    the next frame is read shows nothing, and a stamp from the time between is taken as it is when
+    it is possible.
+
     Memory: the last four steps.
 
     Args:

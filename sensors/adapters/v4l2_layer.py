@@ -151,12 +151,9 @@ class LinuxpyDevice:
             ) from error
         except (OSError, video.V4L2Error) as error:
             self._release()
-            busy = getattr(error, "errno", None) == errno.EBUSY
             raise DeviceError(
                 f"{wanted.path}: {getattr(error, 'strerror', None) or error}",
-                remedy="End the other program that uses the camera"
-                if busy
-                else "Plug the camera in, or see what there is with: syncline doctor",
+                remedy=_remedy(error),
             ) from error
 
     def layout(self) -> Layout:
@@ -227,6 +224,14 @@ class LinuxpyDevice:
         for step in steps:
             with contextlib.suppress(OSError, ValueError):
                 step()
+
+
+def _remedy(error: Exception) -> str:
+    if isinstance(error, OSError):
+        if error.errno == errno.EBUSY:
+            return "End the other program that uses the camera"
+        return "Plug the camera in, or see what there is with: syncline doctor"
+    return "Use a node that captures through the single-planar interface, as USB cameras have"
 
 
 def open_linuxpy(wanted: Wanted) -> CaptureDevice:

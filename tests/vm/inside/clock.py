@@ -28,6 +28,8 @@ SIZES_NS = (HOUR, -HOUR, S, -S, -S // 2, S // 2, MS, -MS)
 SERVICE_SIZES_NS = (HOUR, -HOUR, S, -S // 2)
 SLEWS_PPM = (1000, -1000)
 ENOUGH = 6
+MIDNIGHT_S = 1_814_400_000
+"""2027-07-01T00:00:00Z."""
 ENDS_S = {"2038-01-19": 2**31, "2036-02-07": 2**32 - 2_208_988_800, "2106-02-07": 2**32}
 """Seconds since 1970 at which time_t of 32 bits, the NTP era and its unsigned kin end."""
 
@@ -186,10 +188,40 @@ def crossings(other: ClockSetter) -> list[dict[str, Any]]:
     return found
 
 
+def leaps(other: ClockSetter) -> list[dict[str, Any]]:
+    """The kernel inserts a second at the end of a day, then leaves one out."""
+    found = []
+    for way in (1, -1):
+        watch = JumpWatch(TimerNotice())
+        try:
+            watched(watch, other, "to", MIDNIGHT_S * S - 5 * S // 2)
+            other.tell("leap", way)
+            other.answer()
+            jumps = watch.poll()
+            first = watch.last_real
+            while raw_ns() < first.raw_ns + 4 * S:
+                select.select([watch.fileno()], [], [], 0.1)
+                jumps += watch.poll()
+            last = watch.last_real
+            found.append({
+                "way": way, "found": [described(jump) for jump in jumps],
+                "at_s": [(jump.raw_ns - first.raw_ns + first.other_ns) / S - MIDNIGHT_S
+                         for jump in jumps],
+                "moved_ns": (last.other_ns - first.other_ns) - (last.raw_ns - first.raw_ns),
+            })  # fmt: skip
+        finally:
+            watch.close()
+            other.tell("leap", 0)
+            other.answer()
+        time.sleep(1.2)  # a second's end, at which the kernel sees that no more is wanted
+    return found
+
+
 def main(arguments: list[str]) -> dict[str, Any]:
     other = ClockSetter()
     parts: dict[str, Callable[[ClockSetter], object]] = {
-        "steps": steps, "slews": slews, "crossings": crossings, "service": service,
+        "steps": steps, "slews": slews, "crossings": crossings, "leaps": leaps,
+        "service": service,
     }  # fmt: skip
     try:
         return {name: parts[name](other) for name in arguments or parts}

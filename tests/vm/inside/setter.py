@@ -1,7 +1,7 @@
 """Another program that sets the machine's clock; a process of its own, small so that it is quick.
 
-Run as a script it obeys lines of its input, `by NS`, `to NS` or `slew PPM`, and answers each with
-`SIZE BEFORE_RAW AFTER_RAW`. `ClockSetter` is the other end.
+Run as a script it obeys lines of its input, `by NS`, `to NS`, `slew PPM` or `leap WAY`, and answers
+each with `SIZE BEFORE_RAW AFTER_RAW`. `ClockSetter` is the other end.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 S = 1_000_000_000
 _ADJ_FREQUENCY, _ADJ_SETOFFSET, _ADJ_NANO, _ADJ_TICK = 0x0002, 0x0100, 0x2000, 0x4000
+_ADJ_STATUS, _STA_INS, _STA_DEL = 0x0010, 0x0010, 0x0020
 _TICK_US = 10_000
 
 
@@ -75,6 +76,12 @@ def slew(ppm: int) -> Stepped:
     return Stepped(0, *_adjust(timex))
 
 
+def leap(way: int) -> Stepped:
+    """Tell the kernel of a second to insert (1) or leave out (-1) at the day's end; 0: none."""
+    status = {1: _STA_INS, -1: _STA_DEL, 0: 0}[way]
+    return Stepped(0, *_adjust(_Timex(modes=_ADJ_STATUS, status=status)))
+
+
 class ClockSetter:
     """The process that sets the clock."""
 
@@ -104,7 +111,7 @@ class ClockSetter:
 
 
 def _obey() -> None:
-    commands = {"by": step_by, "to": set_to, "slew": slew}
+    commands = {"by": step_by, "to": set_to, "slew": slew, "leap": leap}
     for line in sys.stdin:
         what, value = line.split()
         done = commands[what](int(value))
