@@ -138,12 +138,16 @@ class IioImu:
         try:
             poll = select.poll()
             poll.register(self._fd, select.POLLIN)
-            if not poll.poll(STALE_PERIODS * self._period_s() * 1e3):
-                self._state = HealthState.STALE
-                return b""
+            ready = poll.poll(STALE_PERIODS * self._period_s() * 1e3)
+            # Asked also when nothing is ready: of a device that is gone, the kernel's poll is
+            # silent for ever, and only reading tells.
             data = os.read(self._fd, size)
             reason = "the device hung up"
+            if not data and not ready:
+                self._state = HealthState.STALE
+                return b""
         except BlockingIOError:
+            self._state = HealthState.STALE
             return b""
         except OSError as error:
             data, reason = b"", error.strerror or str(error)

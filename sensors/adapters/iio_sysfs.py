@@ -98,7 +98,8 @@ class IioDevice:
         """A setting; empty when it is not there."""
         try:
             with (self.folder / name).open(encoding="ascii", errors="replace") as file:
-                return file.read(MAX_TEXT).strip()
+                # The kernel ends current_timestamp_clock with a line end and a NUL.
+                return file.read(MAX_TEXT).strip(" \t\r\n\0")
         except OSError:
             return ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 import threading
@@ -141,11 +142,13 @@ class FakeDevice:
             texts[f"scan_elements/{axis}_type"] = "le:s16/16>>0"
         for key, text in {**texts, **(changes or {})}.items():
             (self.folder / key).parent.mkdir(parents=True, exist_ok=True)
-            (self.folder / key).write_text(text + "\n")
+            # As the kernel really writes it (drivers/iio/industrialio-core.c).
+            end = "\n\0" if key == "current_timestamp_clock" else "\n"
+            (self.folder / key).write_text(text + end)
         os.mkfifo(self.node)
 
     def setting(self, key: str) -> str:
-        return (self.folder / key).read_text().strip()
+        return (self.folder / key).read_text().strip("\n\0")
 
     def remove(self) -> None:
         self.folder.rename(self.folder.with_name("gone-" + self.name))
@@ -345,6 +348,24 @@ def test_silence_is_stale_and_close_ends_it(tmp_path: Path) -> None:
     writer.join(5.0)
     watcher.join(5.0)
     assert states == [HealthState.STALE]
+
+
+def test_a_device_that_is_gone_without_a_word_is_found_out_by_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's poll is silent for ever once the device is gone; its read says ENODEV."""
+    FakeDevice(tmp_path, clock="monotonic_raw")
+    imu = IioImu("icm42605", root=tmp_path)
+    imu.open()
+
+    def read(fd: int, size: int) -> bytes:
+        imu.close()
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr("syncline.sensors.adapters.iio.os.read", read)
+    frames = imu.frames()
+    assert list(frames) == []
+    assert "icm42605: No such device" in imu.health().detail
 
 
 def test_a_coarse_clock_has_a_one_sided_bias(tmp_path: Path) -> None:
