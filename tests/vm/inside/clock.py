@@ -10,6 +10,7 @@ from typing import Any
 
 from syncline.sync.conductor import Conductor
 from syncline.sync.daemon import Outlets, TimeService
+from syncline.sync.discipline import Discipline, Mode, SystemClock
 from syncline.sync.events import Step
 from syncline.sync.jumps import Jump, JumpWatch, TimerNotice, system_watch
 from syncline.sync.leap import built_in
@@ -17,7 +18,7 @@ from syncline.sync.measurement import Measurement
 from syncline.sync.notices import Notice, NoticeKind
 from syncline.sync.sources.ntp import NtpSource
 from syncline.sync.sources.ntp_session import NtpOptions
-from syncline.timebase import OsClock
+from syncline.timebase import Clock, OsClock, paired_read
 from tests.sync_os.ntp_fakes import FLOOR
 from tests.vm.inside.setter import ClockSetter, S, raw_ns
 from tests.vm.inside.time_server import PORT, UTC_MINUS_RAW_NS, TimeServer
@@ -89,7 +90,7 @@ def slews(other: ClockSetter) -> dict[str, Any]:
 class Service:
     """A running time service with a real server over UDP; keeps what it told at each step."""
 
-    def __init__(self) -> None:
+    def __init__(self, mode: Mode = Mode.OBSERVE) -> None:
         self.server = TimeServer()
         self.clock = OsClock()
         self.measured: list[Measurement] = []
@@ -103,6 +104,7 @@ class Service:
             [self.source], Conductor(self.clock.boot_id, FLOOR, built_in()), self.clock,
             watch=watch,
             outlets=Outlets(measurement=self.measured.append, notice=self.notices.append),
+            discipline=Discipline(mode), settable=None if mode is Mode.OBSERVE else SystemClock(),
         )  # fmt: skip
 
     def run(self, most_s: float, until: Callable[[], bool] = lambda: False) -> None:
@@ -165,6 +167,44 @@ def service(other: ClockSetter) -> dict[str, Any]:
     }
 
 
+def system_error_ns() -> int:
+    """REALTIME minus the server's truth."""
+    pair = paired_read(Clock.REALTIME)
+    return pair.other_ns - pair.raw_ns - UTC_MINUS_RAW_NS
+
+
+def policy(other: ClockSetter) -> dict[str, Any]:
+    """The service itself disciplines the real clock, which is off by months, 5 s and 100 ms."""
+    made = Service(Mode.STEP)
+    errors_ns = [system_error_ns()]
+    try:
+        made.run(30.0, lambda: abs(system_error_ns()) < S)
+        made.run(2.0)
+        errors_ns.append(system_error_ns())
+        other.tell("by", 5 * S)
+        other.answer()
+        made.run(10.0, lambda: abs(system_error_ns()) < S)
+        errors_ns.append(system_error_ns())
+        other.tell("by", 100 * MS)
+        other.answer()
+        made.run(2.0)  # the slew begins
+        first = paired_read(Clock.REALTIME)
+        made.run(2.0)
+        last = paired_read(Clock.REALTIME)
+        errors_ns.append(system_error_ns())
+    finally:
+        made.close()
+    took = last.raw_ns - first.raw_ns
+    return {
+        "errors_ns": errors_ns,
+        "slewed_ppm": (last.other_ns - first.other_ns - took) / took * 1e6,
+        "own_steps": made.service.discipline.steps,
+        "found": [(n.size_ns, n.sigma_ns) for n in made.found_steps()],
+        "rows": made.rows,
+        "trouble": list(made.service.trouble.values()),
+    }
+
+
 def crossings(other: ClockSetter) -> list[dict[str, Any]]:
     """The clock runs over the ends of 32-bit counters, half a second after it was set there."""
     found = []
@@ -221,7 +261,7 @@ def main(arguments: list[str]) -> dict[str, Any]:
     other = ClockSetter()
     parts: dict[str, Callable[[ClockSetter], object]] = {
         "steps": steps, "slews": slews, "crossings": crossings, "leaps": leaps,
-        "service": service,
+        "service": service, "policy": policy,
     }  # fmt: skip
     try:
         return {name: parts[name](other) for name in arguments or parts}
