@@ -116,14 +116,39 @@ def calibrate_offset(
             recordings do not describe the same motion.
     """
     cam = np.asarray(cam_t_ns, dtype=np.int64)
+    turning, zero_ns = integrate_gyro(imu_t_ns, gyro)
+    return checked(_estimate(cam, cam_rot, turning, zero_ns, axes, search_ns), max_sigma_ns)
+
+
+def integrate_gyro(imu_t_ns: ArrayLike, gyro: ArrayLike) -> tuple[Turning, int]:
+    """(turning, time of its zero in nanoseconds); arguments of `calibrate_offset`.
+
+    Raises:
+        SensorDataError: Times and rates do not fit, or are too few.
+    """
     imu = np.asarray(imu_t_ns, dtype=np.int64)
     rate = np.asarray(gyro, dtype=np.float64)
     if rate.ndim != 2 or rate.shape != (len(imu), 3) or len(imu) < LEAST_FRAMES:
         raise SensorDataError(f"calibrate: gyro {rate.shape} and {len(imu)} times do not fit")
     keep = np.concatenate([[True], np.diff(imu) > 0]) & np.isfinite(rate).all(axis=1)
-    zero = int(imu[0])
-    turning = Turning.of_gyro(seconds_since(imu[keep], zero), rate[keep])
-    return _calibrate(cam, cam_rot, turning, zero, axes, search_ns, max_sigma_ns)
+    zero_ns = int(imu[0])
+    return Turning.of_gyro(seconds_since(imu[keep], zero_ns), rate[keep]), zero_ns
+
+
+def first_guess(
+    cam_t_ns: ArrayLike,
+    cam_rot: ArrayLike,
+    turning: Turning,
+    zero_ns: int,
+    axes: ArrayLike | None = None,
+    search_ns: int = 200_000_000,
+) -> OffsetEstimate:
+    """As `calibrate_offset`, for something better to begin from: nothing is refused for doubt.
+
+    The axes are a rotation, the one nearest to both recordings (Wahba's problem).
+    """
+    cam = np.asarray(cam_t_ns, dtype=np.int64)
+    return _estimate(cam, cam_rot, turning, zero_ns, axes, search_ns, rigid=True)
 
 
 def calibrate_cameras(
@@ -160,7 +185,7 @@ def calibrate_cameras(
         raise SensorDataError(f"calibrate: {len(other)} times and rotations {turned.shape}")
     zero = int(other[0])
     turning = Turning.of_rotations(seconds_since(other, zero), np.nan_to_num(turned))
-    return _calibrate(cam, cam_rot, turning, zero, axes, search_ns, max_sigma_ns)
+    return checked(_estimate(cam, cam_rot, turning, zero, axes, search_ns), max_sigma_ns)
 
 
 def seconds_since(t_ns: I64, zero_ns: int) -> F64:
@@ -168,14 +193,15 @@ def seconds_since(t_ns: I64, zero_ns: int) -> F64:
     return (t_ns - zero_ns).astype(np.float64) * 1e-9
 
 
-def _calibrate(
+def _estimate(
     cam: I64,
     cam_rot: ArrayLike,
     turning: Turning,
     zero_ns: int,
     axes: ArrayLike | None,
     search_ns: int,
-    max_sigma_ns: float,
+    *,
+    rigid: bool = False,
 ) -> OffsetEstimate:
     rot = np.asarray(cam_rot, dtype=np.float64)
     if len(cam) < LEAST_FRAMES or rot.shape != (len(cam) - 1, 3):
@@ -185,9 +211,18 @@ def _calibrate(
         )
     fixed = None if axes is None else np.asarray(axes, dtype=np.float64)
     problem = _Problem(seconds_since(cam, zero_ns), rot, turning, fixed, search_ns * 1e-9)
-    offset_s = problem.search()
-    offset_s = problem.refine(offset_s)
-    estimate = problem.estimate(offset_s)
+    offset_s = problem.refine(problem.search())
+    if rigid and axes is None:
+        problem.axes = problem.rigid_axes(offset_s)
+    return problem.estimate(offset_s)
+
+
+def checked(estimate: OffsetEstimate, max_sigma_ns: float) -> OffsetEstimate:
+    """The same estimate.
+
+    Raises:
+        SensorDataError: It is not sure enough, or the recordings do not belong together.
+    """
     if not estimate.sigma_ns <= max_sigma_ns:
         raise SensorDataError(
             f"calibrate: offset {estimate.offset_ns / 1e6:.3f} ms is known to "
@@ -269,6 +304,15 @@ class _Problem:
             if abs(step) < 1e-9:
                 break
         return float(np.clip(offset_s, -self.search_s - 0.02, self.search_s + 0.02))
+
+    def rigid_axes(self, offset_s: float) -> F64:
+        """The rotation that best turns one sensor's rotations into the other's."""
+        turn, _ = self._turn(offset_s)
+        ours, theirs = self.rot - self.rot.mean(axis=0), turn - turn.mean(axis=0)
+        left, _, right = np.linalg.svd((self.weight[:, None] * ours).T @ theirs)
+        sign = float(np.sign(np.linalg.det(left @ right)))
+        axes: F64 = left @ np.diag([1.0, 1.0, sign]) @ right
+        return axes
 
     def _normal(self, offset_s: float, axes: F64, rest: F64) -> tuple[F64, F64, int]:
         """Normal equations per block for (offset, bias, axes): (B, p, p), (B, p)."""

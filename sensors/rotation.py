@@ -6,7 +6,8 @@ is tried first; where near things moved, the essential matrix separates turning 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from syncline.errors import SensorDataError
 
 F64 = NDArray[np.float64]
+F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
 CORNERS = 400
@@ -24,6 +26,41 @@ RANSAC_PX = 0.5
 PARALLAX_PX = 1.0
 """Above this the camera moved among near things: turning alone does not explain the pictures."""
 FAR_RAD = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Corners of one picture and where they are in the next: pixels (n, 2) each, at most 400."""
+
+    before_px: F32
+    after_px: F32
+
+
+def follow_corners(images: Iterable[U8]) -> Iterator[Followed]:
+    """Corners followed between neighbouring pictures: N-1 of them, empty where nothing was found.
+
+    Args:
+        images: Grey pictures (H, W) uint8, in order; one at a time is held.
+
+    Raises:
+        SensorDataError: A picture is not grey uint8.
+    """
+    before: U8 | None = None
+    for image in images:
+        if image.ndim != 2 or image.dtype != np.uint8:
+            raise SensorDataError(f"image_rotations: picture {image.shape} {image.dtype} not grey")
+        if before is not None:
+            yield _follow(before, image)
+        before = image
+
+
+def unit_rays(points_px: F32, K: F64, distortion: ArrayLike = ()) -> F64:
+    """Pixels (n, 2) as unit rays (n, 3) in camera axes (right, down, forward)."""
+    bent = np.asarray(distortion, dtype=np.float64)
+    if len(points_px) == 0:
+        return np.zeros((0, 3))
+    flat = cv2.undistortPoints(points_px.reshape(-1, 1, 2).astype(np.float64), K, bent)
+    return _rays(np.asarray(flat, dtype=np.float64).reshape(-1, 2))
 
 
 def image_rotations(images: Iterable[U8], K: ArrayLike, distortion: ArrayLike = ()) -> F64:
@@ -44,35 +81,25 @@ def image_rotations(images: Iterable[U8], K: ArrayLike, distortion: ArrayLike = 
     camera = np.asarray(K, dtype=np.float64)
     if camera.shape != (3, 3):
         raise SensorDataError(f"image_rotations: K has shape {camera.shape}, must be (3, 3)")
-    bent = np.asarray(distortion, dtype=np.float64)
-    out: list[F64] = []
-    before: U8 | None = None
-    for image in images:
-        if image.ndim != 2 or image.dtype != np.uint8:
-            raise SensorDataError(f"image_rotations: picture {image.shape} {image.dtype} not grey")
-        if before is not None:
-            out.append(frame_rotation(before, image, camera, bent))
-        before = image
-    return np.array(out, dtype=np.float64).reshape(-1, 3)
+    turns = [pair_rotation(pair, camera, distortion) for pair in follow_corners(images)]
+    return np.array(turns, dtype=np.float64).reshape(-1, 3)
 
 
-def frame_rotation(before: U8, after: U8, camera: F64, distortion: F64) -> F64:
-    """Rotation vector (3,) between two pictures; NaN when it cannot be told."""
-    unknown = np.full(3, np.nan)
-    first, second = _follow(before, after)
-    if len(first) < LEAST_CORNERS:
-        return unknown
-    a = np.asarray(cv2.undistortPoints(first, camera, distortion), np.float32).reshape(-1, 2)
-    b = np.asarray(cv2.undistortPoints(second, camera, distortion), np.float32).reshape(-1, 2)
-    focal = float(camera[0, 0])
-    turn, off_px = _turn_only(_rays(a), _rays(b), focal)
+def pair_rotation(pair: Followed, K: F64, distortion: ArrayLike = ()) -> F64:
+    """Rotation vector (3,) of the camera from followed corners; NaN when it cannot be told."""
+    if len(pair.before_px) < LEAST_CORNERS:
+        return np.full(3, np.nan)
+    a, b = unit_rays(pair.before_px, K, distortion), unit_rays(pair.after_px, K, distortion)
+    focal = float(K[0, 0])
+    turn, off_px = _turn_only(a, b, focal)
     if off_px > PARALLAX_PX:
-        turn = _turn_moving(a, b, turn, RANSAC_PX / focal)
+        flat = [(rays[:, :2] / rays[:, 2:]).astype(np.float32) for rays in (a, b)]
+        turn = _turn_moving(flat[0], flat[1], turn, RANSAC_PX / focal)
     return -turn
 
 
-def _rays(points: NDArray[np.float32]) -> F64:
-    rays = np.concatenate([points.astype(np.float64), np.ones((len(points), 1))], axis=1)
+def _rays(points: F64) -> F64:
+    rays = np.concatenate([points, np.ones((len(points), 1))], axis=1)
     unit: F64 = rays / np.linalg.norm(rays, axis=1, keepdims=True)
     return unit
 
@@ -96,7 +123,7 @@ def _turn_only(a: F64, b: F64, focal_px: float) -> tuple[F64, float]:
     return np.asarray(vector, dtype=np.float64).reshape(3), float(np.median(off))
 
 
-def _turn_moving(a: NDArray[np.float32], b: NDArray[np.float32], guess: F64, limit: float) -> F64:
+def _turn_moving(a: F32, b: F32, guess: F64, limit: float) -> F64:
     """The same by the essential matrix; of its two rotations the one nearer to `guess`."""
     found, inliers = cv2.findEssentialMat(a, b, np.eye(3), cv2.RANSAC, 0.999, limit)
     if np.shape(found) != (3, 3) or int(np.sum(inliers)) < LEAST_CORNERS:
@@ -107,15 +134,16 @@ def _turn_moving(a: NDArray[np.float32], b: NDArray[np.float32], guess: F64, lim
     return best if float(np.linalg.norm(best - guess)) < FAR_RAD else np.full(3, np.nan)
 
 
-def _follow(before: U8, after: U8) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    none = np.zeros((0, 1, 2), dtype=np.float32)
+def _follow(before: U8, after: U8) -> Followed:
+    none = np.zeros((0, 2), dtype=np.float32)
     corners = cv2.goodFeaturesToTrack(before, CORNERS, 0.01, 8)
     start = np.asarray(corners if np.size(corners) > 1 else none, dtype=np.float32)
     if len(start) < LEAST_CORNERS:
-        return none, none
+        return Followed(none, none)
     size = (21, 21)
     there, ok, _ = cv2.calcOpticalFlowPyrLK(before, after, start, start.copy(), winSize=size)
     back, ok_back, _ = cv2.calcOpticalFlowPyrLK(after, before, there, start.copy(), winSize=size)
     off = np.linalg.norm((start - back).reshape(-1, 2), axis=1)
     good = (ok.ravel() == 1) & (ok_back.ravel() == 1) & (off < BACK_PX)
-    return start[good], np.asarray(there, dtype=np.float32)[good]
+    there = np.asarray(there, dtype=np.float32)
+    return Followed(start[good].reshape(-1, 2), there[good].reshape(-1, 2))

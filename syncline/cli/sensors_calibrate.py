@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from syncline.sensors.fit import FitSeries
     from syncline.sensors.frame import FrameTime
     from syncline.sensors.mode import SensorMode
+    from syncline.sensors.rotation import Followed
 
 LINE_TIME_PPM = 100.0
 
@@ -75,7 +77,7 @@ def calibrate(
     seen = _watch(recording, lens)
     line_time = _check_line_time(seen)
     if imu:
-        found, series = _to_imu(seen, *_gyro(log, imu, recording.recorded_boot))
+        found, series = _to_imu(seen, lens, *_gyro(log, imu, recording.recorded_boot))
     else:
         found, series = _to_camera(seen, _watch(LogRecording(log, other, boot), other_lens))
     if plot is not None:
@@ -116,8 +118,10 @@ class _Lens:
 
 @dataclass(frozen=True)
 class _Watched:
-    """How a camera turned: centre times (N,), rotations (N-1, 3), its periodic event (N,)."""
+    """How a camera turned: times of N frames, followed corners and rotations between them."""
 
+    timings: list[FrameTime]
+    followed: list[Followed]
     times_ns: NDArray[np.int64]
     rotations: NDArray[np.float64]
     events_ns: NDArray[np.int64]
@@ -125,13 +129,14 @@ class _Watched:
 
 
 def _watch(recording: LogRecording, lens: _Lens) -> _Watched:
-    from syncline.sensors.rotation import image_rotations
+    from syncline.sensors.rotation import follow_corners, pair_rotation
 
-    timings, pictures = _frames(recording)
-    turned = image_rotations((_grey(p) for p in pictures), lens.K, lens.distortion)
+    timings: list[FrameTime] = []
+    followed = list(follow_corners(_grey(recording, timings)))
+    turned = np.array([pair_rotation(pair, lens.K, lens.distortion) for pair in followed])
     times = np.array([t.centre_ns() for t in timings], np.int64)
     events = np.array([_event_ns(t) for t in timings], np.int64)
-    return _Watched(times, turned, events, timings[0].mode)
+    return _Watched(timings, followed, times, turned.reshape(-1, 3), events, timings[0].mode)
 
 
 def _event_ns(timing: FrameTime) -> int:
@@ -165,12 +170,20 @@ def _check_line_time(seen: _Watched) -> str:
 
 
 def _to_imu(
-    seen: _Watched, imu_ns: NDArray[np.int64], gyro: NDArray[np.float64]
+    seen: _Watched, lens: _Lens, imu_ns: NDArray[np.int64], gyro: NDArray[np.float64]
 ) -> tuple[OffsetEstimate, FitSeries]:
-    from syncline.sensors.calibrate import calibrate_offset
     from syncline.sensors.fit import gyro_series
+    from syncline.sensors.picture_offset import calibrate_pictures
 
-    found = calibrate_offset(seen.times_ns, seen.rotations, imu_ns, gyro)
+    found = calibrate_pictures(
+        seen.timings,
+        seen.followed,
+        lens.K,
+        imu_ns,
+        gyro,
+        distortion=lens.distortion,
+        cam_rot=seen.rotations,
+    )
     return found, gyro_series(found, seen.times_ns, seen.rotations, imu_ns, gyro)
 
 
@@ -201,21 +214,13 @@ def _numbers(text: str, flag: str, count: int | None) -> tuple[float, ...]:
     return values
 
 
-def _frames(recording: LogRecording) -> tuple[list[FrameTime], list[bytes]]:
-    """Times of the frames and their pictures, grey and encoded (a drive's are held)."""
-    timings, pictures = [], []
+def _grey(recording: LogRecording, timings: list[FrameTime]) -> Iterator[NDArray[np.uint8]]:
+    """Grey pictures; the time of each goes into `timings`. One is held at a time."""
     for timed in recording.frames():
         timings.append(timed.timing)
         assert isinstance(timed.frame.payload, np.ndarray)
-        done, data = cv2.imencode(".png", cv2.cvtColor(timed.frame.payload, cv2.COLOR_BGR2GRAY))
-        assert done
-        pictures.append(data.tobytes())
-    return timings, pictures
-
-
-def _grey(data: bytes) -> NDArray[np.uint8]:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-    return np.asarray(image, dtype=np.uint8)
+        grey = cv2.cvtColor(timed.frame.payload, cv2.COLOR_BGR2GRAY)
+        yield np.asarray(grey, dtype=np.uint8)
 
 
 def _gyro(log: Path, imu: str, boot: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

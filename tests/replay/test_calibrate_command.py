@@ -80,7 +80,7 @@ def test_two_cameras_of_a_recording(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert drawn is not None
     assert drawn.shape[1] > 1000
     assert calibrate(tmp_path / "drive") == 2
-    assert "--imu NAME or --other CAMERA" in capsys.readouterr().err
+    assert "--imu NAME, or --other CAMERA" in capsys.readouterr().err
 
 
 def test_a_line_time_that_contradicts_the_period(
