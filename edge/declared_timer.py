@@ -47,23 +47,32 @@ class DeclaredTimer:
         self._period_ns = period_ns
         self._told = told
         self._unknown_ns = 0
+        self._size_px = (0, 0)
         self._timer: FrameTimer | None = None
 
     def stamp(self, frame: RawFrame) -> FrameTime:
         """Time one frame.
 
         Raises:
-            SensorDataError: The frame contradicts the mode, or the declared readout the controls'.
+            SensorDataError: The frame contradicts the mode, the declared readout the controls', or
+                a live camera changed its resolution.
         """
+        assert isinstance(frame.payload, np.ndarray)
+        size_px = frame.payload.shape[1], frame.payload.shape[0]
         if self._timer is None:
-            assert isinstance(frame.payload, np.ndarray)
-            height, width = frame.payload.shape[:2]
             told = self._told()
-            mode = camera_mode(self._section, (width, height), self._period_ns, told)
+            self._size_px = size_px
+            mode = camera_mode(self._section, size_px, self._period_ns, told)
             anchor, exposure_us = self._section.anchor_kind, self._section.exposure_us
             self._timer = recorded_timer(mode, anchor, exposure_us)
             if told is None and not self._section.readout_us and self._section.is_live:
                 self._unknown_ns = round(self._period_ns or NS_PER_S / self._section.fps)
+        if size_px != self._size_px and self._section.is_live:
+            raise SensorDataError(
+                f"camera {self._section.name!r}: pictures of {size_px[0]}x{size_px[1]} after "
+                f"{self._size_px[0]}x{self._size_px[1]}: their lines have other times",
+                remedy="Fix the camera's resolution, or start syncline again",
+            )
         timing = self._timer.stamp(frame)
         return with_unknown_readout(timing, frame, self._unknown_ns) if self._unknown_ns else timing
 

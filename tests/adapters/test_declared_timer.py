@@ -109,3 +109,14 @@ def test_the_edge_asks_a_v4l2_camera_for_its_mode() -> None:
     assert isinstance(camera, V4l2Camera)
     camera.mode = TOLD  # as `open` finds it in the driver's controls
     assert timer.stamp(frame()).mode == TOLD
+
+
+def test_a_live_camera_that_changes_its_resolution_is_refused_until_it_is_back() -> None:
+    timer = DeclaredTimer(section(), 0.0)
+    timer.stamp(frame())
+    with pytest.raises(SensorDataError, match="pictures of 640x480 after 1920x1080"):
+        timer.stamp(replace(frame((640, 480)), sequence=1))
+    assert timer.stamp(replace(frame(), sequence=2)).index == 2
+    folder = DeclaredTimer(section(kind="images"), 0.0)  # pictures of a folder may differ
+    folder.stamp(frame())
+    folder.stamp(replace(frame((640, 480)), sequence=1))
