@@ -49,18 +49,33 @@ class FrameSource:
         path: Where it came from.
         count: Number of frames picked.
         read: Starts a new pass over them.
+        folders: Sub-folders that pictures were picked from; "" is the folder itself.
+        left_out: Sub-folders that hold label masks, not pictures.
     """
 
     path: Path
     count: int
     read: Callable[[], Iterator[Frame]]
+    folders: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def told(self) -> str:
+        """What was taken, for people."""
+        text = f"{self.count} frames of {self.path}"
+        if self.folders not in ((), ("",)):
+            text += f" ({', '.join(name or '.' for name in self.folders)})"
+        if self.left_out:
+            text += f"; left out as label masks: {', '.join(self.left_out)}"
+        return text
 
 
 def open_frames(path: Path, limit: int, *, phase: float = 0.0) -> FrameSource:
     """Pick up to `limit` frames of a source, spread evenly.
 
     Args:
-        path: Folder of pictures (sub-folders are slices), video file, MCAP log or log folder.
+        path: Folder of pictures, video file, MCAP log or log folder. Sub-folders are slices; those
+            that hold nothing but grey or palette PNG, beside others in colour, are label masks and
+            left out.
         limit: How many at most.
         phase: 0 takes the first frame of each of the `limit` parts of the source, 0.5 the middle
             one: two passes with different phases share no frame of a long source.
@@ -95,13 +110,34 @@ def _folder(path: Path, limit: int, phase: float) -> FrameSource:
             f"{path} holds no pictures ({', '.join(sorted(PICTURES))})",
             remedy="Give the folder that holds the frames",
         )
+    files, left_out = _without_labels(files, path)
     chosen = [files[i] for i in spread(len(files), limit, phase)]
 
     def read() -> Iterator[Frame]:
         for file in chosen:
             yield Frame(file.relative_to(path).as_posix(), _group(file, path), read_picture(file))
 
-    return FrameSource(path, len(chosen), read)
+    folders = tuple(sorted({_group(file, path) for file in chosen}))
+    return FrameSource(path, len(chosen), read, folders, left_out)
+
+
+def _without_labels(files: Sequence[Path], root: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """Pictures without the folders of label masks; where all are grey, the camera is."""
+    has_colour: dict[str, bool] = {}
+    for file in files:
+        group = _group(file, root)
+        has_colour[group] = has_colour.get(group, False) or not _has_one_channel(file)
+    if not any(has_colour.values()):
+        return list(files), ()
+    kept = [file for file in files if has_colour[_group(file, root)]]
+    return kept, tuple(sorted(group for group, colour in has_colour.items() if not colour))
+
+
+def _has_one_channel(file: Path) -> bool:
+    """Whether it is a PNG of grey values or palette indices (PNG specification, 11.2.2 IHDR)."""
+    with file.open("rb") as stream:
+        head = stream.read(26)
+    return head[:4] == b"\x89PNG" and head[25:26] in (b"\x00", b"\x03")
 
 
 def _group(file: Path, root: Path) -> str:

@@ -90,16 +90,22 @@ def quantize(
         limits=limits,
         runs=runs,
     )
+    calibrating = open_frames(calibration, frames)
+    judging = open_frames(gate_frames or calibration, judge, phase=0.5)
+    if not as_json:
+        print(f"calibration: {calibrating.told()}")
+        print(f"gate: {judging.told()}", flush=True)
     report = quantize_bundle(
         Bundle.open(bundle, trusted_keys=None),
         out,
-        open_frames(calibration, frames),
-        open_frames(gate_frames or calibration, judge, phase=0.5),
+        calibrating,
+        judging,
         options,
         cpu_ns=time.thread_time_ns,
         truth=truth_folder(truth) if truth is not None else None,
     )
-    print(json.dumps(_as_dict(report)) if as_json else _as_text(report))
+    taken = {"calibration": calibrating.told(), "gate": judging.told()}
+    print(json.dumps({**_as_dict(report), "frames": taken}) if as_json else _as_text(report))
     return 0
 
 

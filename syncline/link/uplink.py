@@ -232,6 +232,8 @@ class Uplink:
         self._sleep(poller, output.wake_ns)
 
     def _sleep(self, poller: zmq.Poller, wake_ns: int) -> None:
+        if self._stopping.is_set():
+            wake_ns = min(wake_ns, max(self._stop_by_ns - self._clock.raw_ns(), 0))
         for handle, _ in poller.poll(max(wake_ns // 1_000_000, 1)):
             if handle == self._wake_r:
                 os.read(self._wake_r, 4096)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from syncline.link import Notice, PublicKey, Resource, Uplink, load_keypair, new
 from syncline.link.keys import save_keypair
 from syncline.messages.syncline_pb2 import Detections
 from syncline.spool import Spool
+from syncline.timebase import NS_PER_S, OsClock
 from syncline.topics import LinkClass
 
 from .proxy import Proxy
@@ -41,6 +43,34 @@ def stored(catalog: Catalog, device: str = "car", stream: str = STREAM) -> list[
     return [
         r.raw_ns for boot in catalog.boots(device) for r in catalog.records(device, boot, stream)
     ]
+
+
+def test_stopping_sleeps_no_longer_than_the_drain(tmp_path: Path) -> None:
+    """Whatever the session would wait for: an acknowledgement, or the next attempt to connect."""
+
+    class Poller:
+        def __init__(self) -> None:
+            self.waits_ms: list[int] = []
+
+        def poll(self, timeout_ms: int) -> list[tuple[object, int]]:
+            self.waits_ms.append(timeout_ms)
+            return []
+
+    with closing(Spool(tmp_path)) as spool:
+        server = new_keypair("server").public
+        uplink = Uplink(spool, "tcp://127.0.0.1:1", server, new_keypair("car"))
+        poller = Poller()
+        uplink._sleep(poller, 10 * NS_PER_S)  # type: ignore[arg-type]
+        uplink._stop_by_ns = OsClock().raw_ns() + NS_PER_S // 10
+        uplink._stopping.set()
+        uplink._sleep(poller, 10 * NS_PER_S)  # type: ignore[arg-type]
+        uplink._stop_by_ns = 0
+        uplink._sleep(poller, 10 * NS_PER_S)  # type: ignore[arg-type]
+        uplink._stopping.clear()
+        uplink.close()
+    assert poller.waits_ms[0] == 10_000
+    assert poller.waits_ms[1] <= 100
+    assert poller.waits_ms[2] == 1
 
 
 def test_records_files_and_notices_go_through(rig: Rig) -> None:

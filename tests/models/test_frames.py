@@ -43,6 +43,28 @@ def test_folder_with_sub_folders_as_slices(picture_folder: Path) -> None:
     assert slices_of(night) == ("night", "dark")
 
 
+def test_label_masks_beside_pictures_are_left_out_and_named(tmp_path: Path) -> None:
+    """Grey and palette PNG in a folder of their own, where other folders are in colour."""
+    colour = synthetic_frame(64, 48, seed=1)
+    grey = colour[:, :, 0]
+    for folder, image in (("val", colour), ("valannot", grey), ("night", colour)):
+        (tmp_path / folder).mkdir()
+        for at in range(3):
+            assert cv2.imwrite(str(tmp_path / folder / f"{at}.png"), image)
+    # A grey picture among coloured ones is a picture.
+    assert cv2.imwrite(str(tmp_path / "night" / "9.png"), grey)
+    source = open_frames(tmp_path, 100)
+    assert source.count == 7
+    assert {f.group for f in source.read()} == {"val", "night"}
+    assert source.told() == (
+        f"7 frames of {tmp_path} (night, val); left out as label masks: valannot"
+    )
+    # Alone they are what is asked for: a grey camera.
+    alone = open_frames(tmp_path / "valannot", 100)
+    assert (alone.count, alone.left_out) == (3, ())
+    assert alone.told() == f"3 frames of {tmp_path / 'valannot'}"
+
+
 def test_video(shared_data: Path) -> None:
     source = open_frames(shared_data / "video" / "solidWhiteRight.mp4", 5)
     assert source.count == 5
