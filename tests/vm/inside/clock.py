@@ -29,6 +29,7 @@ SIZES_NS = (HOUR, -HOUR, S, -S, -S // 2, S // 2, MS, -MS)
 SERVICE_SIZES_NS = (HOUR, -HOUR, S, -S // 2)
 SLEWS_PPM = (1000, -1000)
 ENOUGH = 6
+MONTHS_NS = 54 * 86_400 * S
 MIDNIGHT_S = 1_814_400_000
 """2027-07-01T00:00:00Z."""
 ENDS_S = {"2038-01-19": 2**31, "2036-02-07": 2**32 - 2_208_988_800, "2106-02-07": 2**32}
@@ -175,6 +176,8 @@ def system_error_ns() -> int:
 
 def policy(other: ClockSetter) -> dict[str, Any]:
     """The service itself disciplines the real clock, which is off by months, 5 s and 100 ms."""
+    other.tell("to", UTC_MINUS_RAW_NS + raw_ns() - MONTHS_NS)
+    other.answer()
     made = Service(Mode.STEP)
     errors_ns = [system_error_ns()]
     try:
