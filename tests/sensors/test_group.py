@@ -144,13 +144,15 @@ def test_comma2k19_frame_times(shared_data: Path) -> None:
 
 
 def test_udacity_frame_times(shared_data: Path) -> None:
-    """A real 20 Hz ROS camera."""
+    """A real 20 Hz ROS camera: period, jitter and losses reported."""
     path = shared_data / "drive_logs/udacity_ch2/camera.csv"
     stamps = np.loadtxt(path, delimiter=",", skiprows=1, usecols=1, dtype=np.int64)
     got = timing_report(stamps)
     assert abs(got.rate_hz - 20.0) < 0.1
-    assert got.count == len(stamps)
-    assert got.duplicates == 0
+    assert got.count == len(stamps) == 5614
+    assert 0.09e6 < got.jitter_ns < 0.10e6
+    assert 48.5e6 < got.shortest_ns < got.longest_ns < 51.5e6
+    assert (got.drops, got.duplicates, got.backward) == (0, 0, 0)
 
 
 def test_balzer_imu_jitter(shared_data: Path) -> None:
