@@ -67,7 +67,7 @@ def _misfit(axis: Any, camera: str, other: str, found: OffsetEstimate, series: F
                  label="± 2 sigma")  # fmt: skip
     axis.set_xlabel(f"offset tried, t_{other} - t_{camera} [ms]")
     axis.set_ylabel("difference of the rates, rms [°/s]")
-    axis.set_title("How well does each offset fit? A deep valley is a sure answer", fontsize=10)
+    axis.set_title("Whole-frame rotations at each offset: a rough check of the answer", fontsize=10)
     axis.grid(alpha=0.25)
     axis.legend(fontsize=8)
 
