@@ -51,7 +51,7 @@ START = "the weights of road-detector 1.0.0: 1000 steps from nothing at 320x192"
 RENDERER = "sensors/synthetic at 4720dc1"
 """Commit whose renderer made the pictures of the shipped weights."""
 MAPS = ("map8", "map16", "map32")
-THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
+THRESHOLDS = tuple(k / 20 for k in range(3, 17))
 FLOOR = 0.05
 """Lowest score kept while scoring, for average precision."""
 CALIBRATION_FRAMES = 96

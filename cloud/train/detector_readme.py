@@ -11,23 +11,20 @@ _README = """# Shipped bundles
 
 A small detector (EdgeDet, {width}x{height}, {kilobytes} kB, {precision}) for cars, people, traffic
 lights and trucks. {origin}
-No weights and no pictures come from elsewhere.
 
 **It was trained on rendered scenes alone** (`docs/synthetic-drive.md`), to show the system
 at work on the synthetic drive. It is not fit for real roads, nor for anything that matters.
 
 Measured on {drives} rendered drives whose seeds were used neither for training nor for choosing
 the threshold ({threshold:.2f}); average precision and F1 at IoU 0.5. Boxes with a side below
-{min_side:.0f} px of the {frame_width}x{frame_height} frame, or of which less than {visible} % is
-seen, do not count.
+{min_side:.0f} px of the {frame} frame, or of which less than {visible} % is seen, do not count.
 
 | class | AP50 int8 | AP50 fp32 | F1 int8 | F1 fp32 |
 |---|---|---|---|---|
 {rows}
 
-On real pictures it fails: in three labelled KITTI frames it found one of three vehicles and people
-of at least 25 px (whatever its class) with 20 other boxes, and in four frames of a filmed road one
-box in all. Bring your own model there.
+On real pictures it fails: in three labelled KITTI frames it found one of the five things that are
+at least 25 px high (whatever its class) and drew 13 other boxes. Bring your own model there.
 """
 
 
@@ -47,9 +44,10 @@ def readme(manifest: Manifest, size: int) -> str:
     )
     return _README.format(
         rows="\n".join(rows),
-        origin=f"It was trained on from {start};\n`make train` makes one from nothing."
+        origin=f"It went on from {start}.\n`make train` makes one from nothing; no weights and no "
+        "pictures come from elsewhere."
         if start
-        else "`make train` makes it from nothing.",
+        else "`make train` makes it from nothing:\nno weights, no pictures from elsewhere.",
         kilobytes=size // 1000,
         threshold=manifest.decoder.score_threshold,
         width=manifest.input.width,
@@ -57,7 +55,6 @@ def readme(manifest: Manifest, size: int) -> str:
         precision=manifest.target.precision,
         drives=len(TEST_SEEDS),
         min_side=SCORED_SIDE_PX,
-        frame_width=FRAME_SIZE[0],
-        frame_height=FRAME_SIZE[1],
+        frame="x".join(map(str, FRAME_SIZE)),
         visible=round(100 * VISIBLE[1]),
     )

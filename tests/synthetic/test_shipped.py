@@ -19,7 +19,7 @@ from syncline.edge.shipped import resolve_bundle, shipped_bundles
 from syncline.sensors.synthetic.scene import LABEL_NAMES, Label
 
 MAX_BYTES = 2 << 20
-MAX_GOLDEN_BYTES = 300_000
+MAX_GOLDEN_BYTES = 500_000
 
 
 @pytest.fixture(scope="module")
