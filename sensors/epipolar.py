@@ -36,6 +36,8 @@ NOISE_FLOOR_PX = 0.05
 CAUCHY = 2.0
 """Robust limit, in standard deviations."""
 ROUNDS, TRANSLATIONS, FIRST_TRANSLATIONS = 20, 3, 6
+SETTLED = 0.01
+"""Steps of the offset smaller than this share of its sigma change nothing."""
 BLOCKS = 24
 LEAST_BLOCKS = 6
 OFFSET, BIAS, AXES, SCALE, FREE = 0, slice(1, 4), slice(4, 7), 7, 8
@@ -122,9 +124,10 @@ class PointFit:
         """The offset with its uncertainty; nothing is refused here."""
         for _ in range(ROUNDS):
             system, right = self._normal()
-            step = -np.linalg.solve(system.sum(axis=0) + self._prior, right.sum(axis=0))
+            spread = np.linalg.inv(system.sum(axis=0) + self._prior)
+            step = -spread @ right.sum(axis=0)
             self.guess = self.guess.moved(step, self._keep_axes)
-            if abs(step[OFFSET]) < 1e-7:
+            if step[OFFSET] ** 2 < spread[OFFSET, OFFSET] * SETTLED**2:
                 break
         system, right = self._normal()
         total = system.sum(axis=0) + self._prior
