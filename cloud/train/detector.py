@@ -57,6 +57,8 @@ FLOOR = 0.05
 CALIBRATION_FRAMES = 96
 _CLEAR = 0.08
 """How far every score of the golden picture is from the threshold."""
+_APART = 0.015
+"""How far its scores are from each other: boxes come in the order of their scores."""
 BUNDLE = Path(__file__).resolve().parents[2] / "edge" / "bundles" / "road-detector"
 DEVICE_CLASS = "x86-64"
 
@@ -236,9 +238,10 @@ def golden_sample(detect: Detect, samples: Sequence[Sample], threshold: float) -
     """The picture with most boxes, none of them near the threshold: another CPU finds the same."""
 
     def clear(sample: Sample) -> int:
-        scores = detect(sample.image)[:, 4]
-        unsure = np.abs(scores - threshold) < _CLEAR
-        return -1 if unsure.any() else int((scores > threshold).sum())
+        scores = np.sort(detect(sample.image)[:, 4])
+        kept = scores[scores > threshold]
+        unsure = (np.abs(scores - threshold) < _CLEAR).any() or (np.diff(kept) < _APART).any()
+        return -1 if unsure else len(kept)
 
     return max(samples, key=clear)
 

@@ -57,6 +57,9 @@ def test_it_proves_its_golden_output(bundle: Bundle) -> None:
     tensor, _ = Preprocessor(bundle.manifest.input)(golden.frame)
     outputs = backend.run(tensor)
     assert len(golden.outputs[0]) >= 3
+    scores = np.asarray(golden.outputs[0])[:, 4].astype(float)
+    assert np.diff(np.sort(scores)).min() > 0.01, "another CPU would order its boxes otherwise"
+    assert (scores - bundle.manifest.decoder.score_threshold).min() > 0.05
     compare(golden, outputs, bundle.manifest.golden)
 
 
