@@ -126,3 +126,11 @@ def test_a_crop_is_told_and_planes_are_refused(camera: dict[str, Any]) -> None:
     assert found["crop"][2:] == found["size"]
     assert found["bytes"] == found["stride"] * found["size"][1]
     assert "/dev/video2" in camera["planes"]
+
+
+def test_the_doctor_names_the_nodes_and_what_their_stamps_mean(camera: dict[str, Any]) -> None:
+    found = camera["doctor"]
+    assert sorted(found) == ["/dev/video0", "/dev/video1", "/dev/video2"]
+    for node, told in found.items():
+        assert told.startswith("ok: vivid-00"), node
+        assert "(vivid); stamp: end of readout on CLOCK_MONOTONIC" in told

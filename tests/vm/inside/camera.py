@@ -230,12 +230,19 @@ def planes() -> str:
     return "opened"
 
 
+def doctor() -> dict[str, str]:
+    """What `syncline doctor` says of the nodes that are there."""
+    from syncline.cli.doctor_checks import Machine, cameras
+
+    return {row.what: f"{row.state}: {row.detail}" for row in cameras(Machine(Path("/run")))}
+
+
 def main(arguments: list[str]) -> dict[str, Any]:
     load_module("vivid", PARAMETERS)
     wait_for_node()
     parts = (
         plain, hdmi, planes, start_of_exposure, wrapped_stamps, dropped, faults, refused, busy,
-        unplugged, wrapped_sequence,
+        unplugged, wrapped_sequence, doctor,
     )  # fmt: skip
     found = {}
     for part in parts:
