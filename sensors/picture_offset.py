@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,7 +62,8 @@ def calibrate_pictures(
         max_sigma_ns: Refuse an answer less sure than this.
 
     Returns:
-        The offset; `axes` holds the gyro's scale as the camera sees it, too.
+        The offset; `axes` holds the gyro's scale as the camera sees it, too. Sigma includes that
+        of the frame times; their `bias_ns` it cannot.
 
     Raises:
         SensorDataError: See `calibrate_offset`.
@@ -88,7 +91,10 @@ def calibrate_pictures(
         )
     focal_px = float(camera[0, 0])
     fit = PointFit(tables, turning, focal_px, guess, keep_axes=axes is not None)
-    return checked(fit.solve(), max_sigma_ns)
+    found = fit.solve()
+    # The clock mapping errs alike in all frames: what a frame is unsure of does not average out.
+    common_ns = float(np.median([time.sigma_ns for time in times]))
+    return checked(replace(found, sigma_ns=math.hypot(found.sigma_ns, common_ns)), max_sigma_ns)
 
 
 def _pairs(
