@@ -8,12 +8,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -22,6 +21,8 @@ from syncline.log.reader import LogReader
 from syncline.log.records import Record
 from syncline.output import cannot_write, check_new
 
+WRITE_EVERY = 256
+"""Messages that wait in memory to be written, pictures among them."""
 _LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "CRITICAL")
 
 
@@ -139,8 +140,8 @@ def to_rerun(path: Path, out: Path) -> RerunReport:
     check_new(out, "the output", source=path)
     part = out.with_name(f".{out.name}.part")
     try:
-        with LogReader(path) as reader:
-            report = RerunReport(out, *_show(rerun, reader, part))
+        with LogReader(path) as reader, part.open("wb") as file:
+            report = RerunReport(out, *_show(rerun, reader, file))
         part.rename(out)
     except OSError as error:
         raise cannot_write(out, error) from error
@@ -160,38 +161,21 @@ def _sdk() -> Any:
         ) from None
 
 
-def _show(rerun: Any, reader: LogReader, part: Path) -> tuple[int, dict[str, int]]:
+def _show(rerun: Any, reader: LogReader, file: BinaryIO) -> tuple[int, dict[str, int]]:
     """Messages shown, and left out per topic.
 
-    Raises:
-        OSError: The file cannot be written.
+    Rerun encodes and we write: its own file sink waits for ever for a thread that the disk ended.
     """
     stream = rerun.RecordingStream("syncline", send_properties=True)
+    encoded = stream.binary_stream()
     left_out: Counter[str] = Counter()
     views = _Views(rerun, stream)
-    try:
-        stream.save(part)
-        for record in reader:
-            if views.knows(record.schema):
-                views.show(record, reader.decode(record))
-            else:
-                left_out[record.topic] += 1
-        stream.flush()
-    except RuntimeError as error:
-        raise _refusal(error, part) from error
-    finally:
-        stream.disconnect()
+    for record in reader:
+        if not views.knows(record.schema):
+            left_out[record.topic] += 1
+            continue
+        views.show(record, reader.decode(record))
+        if views.shown % WRITE_EVERY == 0:
+            file.write(encoded.read() or b"")
+    file.write(encoded.read() or b"")
     return views.shown, dict(sorted(left_out.items()))
-
-
-def _refusal(error: RuntimeError, part: Path) -> OSError:
-    """Rerun's error with the system's number, which it tells in words, or only its thread knew."""
-    found = re.search(r"os error (\d+)", str(error))
-    if found:
-        return OSError(int(found[1]), os.strerror(int(found[1])))
-    try:
-        with part.open("ab") as file:
-            file.write(b"x")
-    except OSError as again:
-        return again
-    return OSError(str(error).splitlines()[0])
