@@ -34,6 +34,10 @@ def simulate(
 
     from syncline.sync.sim.run import run_scenario
 
+    if plot is not None:
+        from syncline.figure import check_picture
+
+        check_picture(plot)
     result = run_scenario(find(scenario), seed, smooth=smooth)
     if plot is not None:
         draw(result, plot)
@@ -114,7 +118,8 @@ def draw(result: RunResult, file: Path) -> None:
     """Draw the error with both bounds.
 
     Raises:
-        UsageError: matplotlib is not installed, or the file cannot be written.
+        UsageError: matplotlib is not installed, or the ending of the file means nothing.
+        StorageError: The file cannot be written.
     """
     from syncline.figure import new_figure, save_figure
 

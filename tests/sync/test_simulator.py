@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from syncline.errors import ConfigError, UsageError
+from syncline.errors import ConfigError, StorageError, UsageError
 from syncline.sync.sim.oscillator import Oscillator, OscillatorSpec, Ramp
 from syncline.sync.sim.path import Path as NetPath
 from syncline.sync.sim.path import PathSpec
@@ -149,7 +149,7 @@ def test_command_prints_a_screen_json_and_a_picture(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["hard_coverage"] == 1.0
     with pytest.raises(UsageError, match="nowhere"):
         simulate("nowhere")
-    with pytest.raises(UsageError, match="picture"):
+    with pytest.raises(StorageError, match=r"cannot write .*No such file"):
         simulate(str(file), plot=tmp_path / "no" / "p.png")
     page = tmp_path / "p.html"
     simulate(str(file), plot=page)
