@@ -161,6 +161,30 @@ def match(excess: float, var: float, scales: Scales) -> tuple[float, float]:
     return slope, curve / total - slope * slope
 
 
+def round_trip_counts(excess: Floats, prior: Floats) -> Floats:
+    """Expected rows of each scale by the excess round trips alone, whatever the line.
+
+    Two equal exponential queues add up to a gamma density of shape 2. It tells the scales apart
+    without the line, which a few replies cannot fix: scales learnt from the edges of a young line
+    only confirm the line they were learnt from.
+
+    Args:
+        excess: Round trips beyond the shortest, s (N,).
+        prior: Counts expected before any were seen (12,).
+
+    Returns:
+        Counts of edges, two for each exchange, on top of `prior` (12,).
+    """
+    z = _RATES * np.maximum(excess, 1e-7)[:, None]
+    density = z * np.exp(-z) * _RATES
+    counts = prior
+    for _ in range(8):
+        share = density * (counts / counts.sum()) + 1e-300
+        counts = prior + 2.0 * (share / share.sum(axis=1, keepdims=True)).sum(axis=0)
+    out: Floats = counts - prior
+    return out
+
+
 def prior_counts(round_trip_s: float, strength: float) -> Floats:
     """Expected scales before any were seen: log-uniform between 0.1 % and all of the round trip."""
     z = np.log(SCALES_S / max(round_trip_s, 1e-6))

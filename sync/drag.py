@@ -24,6 +24,7 @@ from syncline.sync.window import Window
 _SPACING_S = 60.0
 _MEMORY = 48
 _RECENT = 8
+_MOST_NAMES = 64
 _LAGS_S = tuple(3.5 * _SPACING_S * 1.5**i for i in range(7))
 """How far back the remembered clock is compared: 3.5 to 40 minutes, in equal ratios."""
 
@@ -59,22 +60,33 @@ class DragWatch:
     def note(self, name: str, edges: Edges) -> None:
         """Keep an exchange for the conflict test."""
         self.recent.setdefault(name, deque(maxlen=_RECENT)).append(edges)
+        if len(self.recent) > _MOST_NAMES:
+            del self.recent[min(self.recent, key=lambda n: self.recent[n][-1].t)]
 
     def clear(self) -> None:
         """Forget everything (a new timescale began)."""
         self.history.clear()
         self.recent.clear()
 
-    def _record(self, memory: Memory) -> bool:
-        """True when the rate before `memory` was steady for long enough to be a record."""
+    def _record(self, memory: Memory, *, whole: bool) -> bool:
+        """True when the rate before `memory` was steady for long enough to be a record.
+
+        Args:
+            memory: The remembered clock.
+            whole: All that is remembered must be steady, not only the last stretch: asked for
+                where a source is accused with no allowance for the oscillator.
+        """
         s = self.settings
         past = [m.line for m in self.history if m.line.t <= memory.line.t]
         if len(past) < 6 or past[-1].t - past[0].t < s.record_s:
             return False
         # the last stretch of that length: what was learnt before it, while young, is no evidence
         since = min(past[-1].t - s.record_s, past[-6].t)
-        begin = max(i for i, line in enumerate(past) if line.t <= since)
+        begin = 0 if whole else max(i for i, line in enumerate(past) if line.t <= since)
         rates = [line.y for line in past[begin:]]
+        # a rate that is not known is no record either
+        if 5.0 * math.sqrt(past[-1].yy) > 0.5 * s.rate_step_limit:
+            return False
         return max(rates) - min(rates) < 0.5 * s.rate_step_limit
 
     def suspects(self, now: float, names: list[str]) -> list[Memory]:
@@ -133,7 +145,7 @@ class DragWatch:
             if now - memory.line.t > s.rate_step_horizon_s:
                 continue
             left, stayed = self._split(memory, now, names, s.rate_step_limit)
-            if left and not stayed and self._record(memory):
+            if left and not stayed and self._record(memory, whole=False):
                 return left, memory
         return [], None
 
@@ -151,7 +163,7 @@ class DragWatch:
             return [], None
         for memory in memories:
             left, stayed = self._split(memory, now, names, 0.0)
-            if left and stayed and self._record(memory):
+            if left and stayed and self._record(memory, whole=True):
                 return left, memory
         return [], None
 

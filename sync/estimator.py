@@ -97,7 +97,9 @@ class TimeEstimator:
             self._started = True
             core.raw0_ns, core.utc0_ns = m.raw_ns, m.utc_ns
         t = core.seconds(m.raw_ns)
-        known = core.seconds(m.arrival_raw_ns or m.known_raw_ns)
+        known = t
+        if m.arrival_raw_ns != m.raw_ns:
+            known = core.seconds(m.arrival_raw_ns or m.known_raw_ns)
         if known > core.now:
             core.now = known
         watch.heard(t)

@@ -98,7 +98,10 @@ class OwnClock:
             wander, fine = self.window.wander, track.xx
             line = Line(track.t, track.x, track.y, xx, track.xy, track.yy, wander, fine)
             # a fresh track that is the surer at its own time stays so for the next seconds
-            if best is None or (xx <= best.xx and now - track.t < _FRESH_S):
+            dt = 0.0 if best is None else track.t - best.t
+            if best is None or (
+                now - track.t < _FRESH_S and xx <= best.xx + dt * (2.0 * best.xy + dt * best.yy)
+            ):
                 best, until = line, min(until, track.t + _FRESH_S)
             else:
                 until = now

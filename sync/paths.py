@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from syncline.sync.delays import Scales, prior_counts, scales_of
+from syncline.sync.delays import Scales, prior_counts, round_trip_counts, scales_of
+from syncline.sync.rows import Rows
 from syncline.sync.settings import EstimatorSettings
 
 Floats = NDArray[np.float64]
@@ -30,6 +31,7 @@ class LineState:
         heard: Measurements so far.
         waiting: Measurements since the last joint solve.
         b_var: Prior variance of the asymmetry in force, s^2.
+        trips: Counts of scales by the round trips of a young window.
     """
 
     name: str
@@ -41,6 +43,7 @@ class LineState:
     heard: int = 0
     waiting: int = 0
     b_var: float = 0.0
+    trips: Floats | None = None
 
     def copy(self) -> LineState:
         """An independent copy (arrays are replaced, never written)."""
@@ -54,6 +57,7 @@ class LineState:
             self.heard,
             self.waiting,
             self.b_var,
+            self.trips,
         )
 
 
@@ -109,6 +113,11 @@ class Paths:
         self.lines.append(state)
         return state
 
+    def keep(self, kept: list[int]) -> None:
+        """Keep only the lines of these indices, in this order."""
+        self.lines = [self.lines[k] for k in kept]
+        self.by_name = {line.name: k for k, line in enumerate(self.lines)}
+
     def prior(self, state: LineState) -> tuple[float, float, float]:
         """Prior mean and variance of `c` and variance of `b` (s, s^2)."""
         trips = [s.round_trip_s for s in self.lines if not s.normal]
@@ -122,6 +131,18 @@ class Paths:
             if not state.normal:
                 state.counts = prior_counts(state.round_trip_s, self.settings.delay_weight)
 
+    def weigh_trips(self, rows: Rows) -> None:
+        """Scales of every line by the round trips of a young window."""
+        upper = np.flatnonzero(rows.sign > 0)
+        for k, state in enumerate(self.lines):
+            mine = upper[rows.line[upper] == k]
+            if state.normal or len(mine) < 3:
+                continue
+            # rows of one exchange stand side by side
+            trips = rows.obs[mine] - rows.obs[mine + 1]
+            excess = np.delete(trips, int(np.argmin(trips))) - state.round_trip_s
+            state.trips = round_trip_counts(excess, state.counts)
+
     def weights(self) -> tuple[Floats, Ints]:
         """Log weights of the scales in use for every line (S, A) and their indices (A,)."""
         logs = np.array([line.log_weights for line in self.lines])
@@ -133,6 +154,8 @@ class Paths:
         for state, seen in zip(self.lines, total, strict=True):
             if not state.normal:
                 counts = state.counts + seen
+                if state.trips is not None:
+                    counts = counts + state.trips
                 state.log_weights = np.log(counts / counts.sum())
 
     def settle(self) -> None:
@@ -147,6 +170,8 @@ class Paths:
         fade = 1.0 - 0.5 / self.settings.delay_memory
         member = line[:, None] == np.arange(len(self.lines))
         seen = member.T.astype(np.float64) @ share
+        for state in self.lines:
+            state.trips = None
         for state, number, counts in zip(self.lines, member.sum(axis=0), seen, strict=True):
             if number and not state.normal:
                 state.counts = state.counts * fade ** int(number) + counts

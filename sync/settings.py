@@ -118,7 +118,7 @@ class EstimatorSettings:
     record_s: float = 1200.0
     trust_ratio: float = 3.0
     rate_step_limit: float = 3e-6
-    rate_step_horizon_s: float = 1800.0
+    rate_step_horizon_s: float = 2400.0
     adjust_share: float = 0.5
     adjust_floor_ns: float = 50.0
     reboot_rate_sigma: float = 1e-7

@@ -126,11 +126,12 @@ class Track:
         t = ta + 0.25 * ((tb - ta) + (tc - ta) + (td - ta))
         offset = a + 0.25 * ((b - a) + (c - a) + (d - a))
         for mark in self.marks:
-            lag = t - mark.t
+            then, x, y = mark[:3]
+            lag = t - then
             if lag < _MIN_LAG_S:
                 break
-            dev = offset - mark.x - mark.y * lag
-            if abs(dev) > limit * lag:
+            dev = offset - x - y * lag
+            if dev > limit * lag or -dev > limit * lag:
                 _, var = mark.predict(t, wander)
                 allowed = limit + 6.0 * wander * math.sqrt(lag)
                 if abs(dev) > allowed * lag and dev * dev > 64.0 * (var + 0.25 * sigma * sigma):

@@ -25,6 +25,9 @@ from syncline.sync.wander import NS
 
 Floats = NDArray[np.float64]
 
+_MOST_LINES = 24
+"""Beyond so many lines those without rows in the window are forgotten."""
+
 
 class Window:
     """Joint estimate of the oscillator and of every source's path.
@@ -197,10 +200,26 @@ class Window:
             order = self.rows.extend(self.pending)
             self._share = np.concatenate((self._share, blank))[order]
             self.pending = []
+        if len(self.paths.lines) > _MOST_LINES and not self.keep:
+            self._prune()
         over = len(self.rows) - self.settings.window_rows
         if over > 0:
             t = self.rows.t[over - 1]
             self._absorb(int(np.searchsorted(self.rows.t, t, side="right")))
+
+    def _prune(self) -> None:
+        """Forget lines without rows: paths that a source has left. Memory stays bounded."""
+        used = np.unique(self.rows.line)
+        kept = [k for k in range(len(self.paths.lines)) if k in used]
+        index = np.full(len(self.paths.lines), -1, dtype=np.intp)
+        index[kept] = np.arange(len(kept))
+        self.rows.line = index[self.rows.line]
+        self._newest = max(int(index[self._newest]), 0)
+        self.paths.keep(kept)
+        columns = [0, 1, *(c for k in kept for c in (2 + 2 * k, 3 + 2 * k))]
+        mean, cov = self.prior.mean[columns], self.prior.cov[np.ix_(columns, columns)]
+        self.prior = Prior(self.prior.t, mean, cov)
+        self.now = None
 
     def _absorb(self, count: int) -> None:
         """Move the prior past the oldest rows, with the sites they have (forward filtering)."""
@@ -226,10 +245,12 @@ class Window:
 
     def solve(self) -> Line:
         """Solve the window and return the oscillator's line at its newest row."""
-        before = self.now
         self._flush()
+        before = self.now
         self.solves += 1
         knots = _knots(self.rows.t, self.prior.t, self.settings.knots)
+        if self.absorbed == 0:
+            self.paths.weigh_trips(self.rows)
         for _ in range(4):
             used = self.wander
             post = self._run(used, knots)

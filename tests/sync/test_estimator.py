@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncline.errors import MeasurementError
-from syncline.sync.delays import SCALES_S, mills, prior_counts, tilt
+from syncline.sync.delays import (
+    SCALES_S,
+    match,
+    mills,
+    prior_counts,
+    round_trip_counts,
+    scales_of,
+    tilt,
+)
 from syncline.sync.estimator import TimeEstimator
 from syncline.sync.events import StateChange
 from syncline.sync.measurement import Measurement, SourceKind, exchange
@@ -266,3 +274,41 @@ def test_restore_after_the_first_measurement_is_ignored():
     est.restore(LearnedOscillator(1e-3, 1e-9, 1e-9))
     assert est.estimate(S) is not None
     assert abs(rate_at(est, S)) < 1e-4
+
+
+def test_paths_of_sources_that_left_are_forgotten():
+    """sync-46: a pool that changes its members for ever costs no memory"""
+    est, rng = TimeEstimator("b"), np.random.default_rng(5)
+    for i in range(720):
+        delay = 20_000_000 + int(rng.exponential(200_000))
+        t, utc = i * 16 * S, i * 16 * S + 10**18 + delay // 2
+        est.update(exchange(f"pool{i // 16}", t, utc, utc, t + delay))
+    paths = est.core.window.paths
+    assert len(paths.lines) <= 26
+    assert len(est.core.window.prior.mean) == 2 + 2 * len(paths.lines)
+    out = est.estimate(720 * 16 * S)
+    assert out is not None
+    assert abs(out[0] - 10**18 - 720 * 16 * S) < 300_000
+
+
+def test_single_row_moments_match_the_arrays():
+    """The plain-float step between joint solves and the joint solve see the same likelihood."""
+    weights = np.log(prior_counts(0.04, 1.0))
+    active = np.flatnonzero(np.exp(weights) > 2e-3)
+    rng = np.random.default_rng(2)
+    for _ in range(300):
+        sd, u = 10.0 ** rng.uniform(-5, -2.5), rng.uniform(-8, 12)
+        both = tilt(np.array([u * sd]), np.array([sd * sd]), weights[None, active], active)
+        slope, curve = match(u * sd, sd * sd, scales_of(weights))
+        assert slope * sd == pytest.approx(float(both.slope[0]) * sd, abs=1e-3)
+        assert curve * sd * sd == pytest.approx(float(both.curve[0]) * sd * sd, abs=1e-3)
+
+
+def test_round_trips_tell_the_scale_of_the_queues():
+    """sync-21: equal exponential queues of 4 ms, whatever the line"""
+    rng = np.random.default_rng(4)
+    excess = rng.exponential(4e-3, 40) + rng.exponential(4e-3, 40)
+    counts = round_trip_counts(excess, prior_counts(0.04, 4.0))
+    assert counts.sum() == pytest.approx(80.0)
+    mean = float((counts * SCALES_S).sum() / counts.sum())
+    assert 2.5e-3 < mean < 6e-3
