@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from syncline.errors import ClockError
+from syncline.sync.measurement import Measurement, SourceKind
 from syncline.sync.sim.path import PathSpec
 from syncline.sync.sim.run import run_scenario
 from syncline.sync.sim.scenario import GnssSpec, Lie, Scenario, ServerSpec
@@ -73,6 +74,37 @@ def test_long_drives_are_smoothed_in_chunks():
     assert error.max() < 30e-6
     assert np.all(error <= hard)
     assert np.mean(error <= stat) > 0.995
+
+
+def test_messages_without_a_pulse_do_not_move_what_finer_sources_say():
+    world = play(Scenario(duration_s=1800.0), 3)
+    raw = world.raw_many(np.arange(100.0, 1800.0, 50.0))
+    coarse = [
+        Measurement(
+            "nmea",
+            SourceKind.GNSS,
+            world.raw_ns(t),
+            UTC0_NS + round((t + 0.4) * 1e9),
+            uncertainty_ns=1_000_000,
+            root_bound_ns=500_000_000,
+        )
+        for t in np.arange(20.0, 1780.0, 5.0).tolist()
+    ]
+    both = sorted([*world.measurements, *coarse], key=lambda m: m.known_raw_ns)
+    assert np.array_equal(Retimed(both).at(raw)[0], Retimed(world.measurements).at(raw)[0])
+    utc, _, hard = Retimed(coarse).at(raw)
+    error = np.abs((utc - UTC0_NS) * 1e-9 - np.arange(100.0, 1800.0, 50.0))
+    assert error.max() == pytest.approx(0.4, abs=0.01)  # alone they are all there is
+    assert np.all(error <= hard)
+
+
+def test_a_server_that_admits_an_error_widens_the_smoothed_bound():
+    """sync-7: root distance counts in re-timed bounds too"""
+    clean = play(Scenario(duration_s=1200.0), 3)
+    rooted = play(Scenario(duration_s=1200.0, servers=(ServerSpec(root_ms=5.0),)), 3)
+    raw = clean.raw_many(np.arange(100.0, 1100.0, 50.0))
+    wider = Retimed(rooted.measurements).at(raw)[2] - Retimed(clean.measurements).at(raw)[2]
+    assert wider == pytest.approx(5e-3, abs=1e-4)
 
 
 def test_nothing_to_smooth_is_said():

@@ -16,7 +16,7 @@ from syncline.sync.measurement import Flag, Measurement, SourceKind, exchange
 from syncline.sync.settings import EstimatorSettings
 from syncline.sync.sim.path import PathSpec
 from syncline.sync.sim.run import run_scenario
-from syncline.sync.sim.scenario import GnssSpec, Lie, Scenario, ServerSpec
+from syncline.sync.sim.scenario import GnssSpec, Lie, Scenario, ServerSpec, load
 from syncline.sync.track import Track
 from syncline.sync.watch import Refused, agree
 from syncline.timebase import TimeState
@@ -174,6 +174,26 @@ def test_sole_drag_is_suspected_within_ten_minutes():
     assert caught
     assert 5400.0 < caught[0] <= 6000.0
     assert np.nanmax(np.abs(r.error[r.t > 5400])) <= 10e-3
+
+
+@pytest.mark.parametrize(("file", "seed"), [("c_wander_1e-7", 304), ("b2_cell", 105)])
+def test_honest_server_at_long_polls_is_never_refused(file, seed):
+    """sync-4, sync-18: neither a lively crystal nor a bad first guess accuses the server"""
+    scenario = dataclasses.replace(load(f"scenarios/{file}.toml"), poll="std")
+    r = run_scenario(scenario, seed)
+    verdicts = {e.verdict for _, e in r.events if isinstance(e, SourceVerdict)}
+    assert verdicts == {Verdict.SELECTED}
+    m = r.counted()
+    assert np.all(np.abs(r.error[m]) <= r.hard[m])
+
+
+def test_sole_drag_is_found_at_long_polls():
+    """sync-16: error bounded, though 1024 s pass between replies"""
+    scenario = dataclasses.replace(load("scenarios/e_drag20_1of1.toml"), poll="std")
+    r = run_scenario(scenario, 304)
+    assert np.nanmax(np.abs(r.error[r.t > 7200])) <= 16e-3  # a follower is 144 ms off
+    late = r.t > 7200
+    assert np.all(np.abs(r.error[late]) <= r.hard[late])
 
 
 def test_refused_replies_that_contradict_each_other_do_not_agree():

@@ -20,6 +20,7 @@ RATIOS = [
     pytest.param("c_w1e-9", "fast", 0.6, id="sync-3 c 1e-9"),
     pytest.param("c_w1e-8", "fast", 0.6, id="sync-3 c 1e-8"),
     pytest.param("c_w1e-7", "fast", 0.6, id="sync-3 c 1e-7"),
+    pytest.param("b3_cell4", "fast", 0.85, id="sync-3 b3"),
     pytest.param("a_lan", "std", 1.0, id="sync-4 a_lan std"),
     pytest.param("b1_wan5", "std", 1.0, id="sync-4 b1 std"),
     pytest.param("b2_cell", "std", 1.0, id="sync-4 b2 std"),
@@ -36,7 +37,7 @@ def test_rms_against_chrony(trace, scenario, conf, limit):
     assert ours <= limit * theirs
     for r in runs:
         assert r.coverage(r.hard) == 1.0  # sync-7
-        assert r.coverage(r.stat) >= 0.99
+        assert r.coverage(r.stat) >= 0.995
         m = r.window
         assert np.median(r.stat[m]) <= 0.6 * np.nanmedian(r.chrony_bound[m])  # sync-7
         if scenario == "b2_cell" and conf == "fast":  # sync-2
@@ -75,7 +76,7 @@ def test_temperature_ramp(trace):
     m = (fast.t >= a) & (fast.t <= b + 600)
     assert np.abs(fast.error[m]).max() <= 150e-6
     assert std.coverage(std.hard) == 1.0
-    assert std.coverage(std.stat) >= 0.99
+    assert std.coverage(std.stat) >= 0.995
     for r in (fast, std, trace("f_cell", 1), trace("c_w1e-8", 1)):
         for watch in r.inner.inner.core.watches.values():
             assert watch.verdict is Verdict.SELECTED
