@@ -13,17 +13,30 @@ MOST_BUSY = 0.15
 """Share of all cores that others may use."""
 
 
-def busy_share(seconds: float = 1.0, stat: Path = Path("/proc/stat")) -> float:
-    """Share of all cores that worked while this thread slept."""
+class Others:
+    """CPU time that other processes take from now on."""
 
-    def read() -> tuple[int, int]:
-        values = [int(v) for v in stat.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
-        return sum(values), values[3] + values[4]
+    def __init__(self) -> None:
+        self._begin = self._read()
 
-    before, idle_before = read()
+    def _read(self) -> tuple[float, float, float]:
+        line = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0]
+        values = [int(value) / os.sysconf("SC_CLK_TCK") for value in line.split()[1:9]]
+        own = os.times()
+        mine = own.user + own.system + own.children_user + own.children_system
+        return sum(values), values[3] + values[4], mine
+
+    def share(self) -> float:
+        """Share of all cores that they took since."""
+        total, idle, mine = (b - a for a, b in zip(self._begin, self._read(), strict=True))
+        return max(total - idle - mine, 0.0) / max(total, 1e-3)
+
+
+def busy_share(seconds: float = 1.0) -> float:
+    """Share of all cores that others take for a while."""
+    others = Others()
     time.sleep(seconds)
-    after, idle_after = read()
-    return 1.0 - (idle_after - idle_before) / max(after - before, 1)
+    return others.share()
 
 
 def wait_until_idle() -> None:
