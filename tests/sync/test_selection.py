@@ -65,7 +65,7 @@ def test_no_lockout_after_random_starts():
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_no_lockout_after_ten_thousand_random_starts():
-    """sync-21: what is reached; the ten that are further off are named in docs/acceptance/sync.md"""
+    """sync-21: what is reached; docs/acceptance/sync.md names the ten that are further off"""
     errors = [start(seed) for seed in range(10_000)]
     assert sum(error >= 10e-3 for error in errors) <= 10
     assert max(errors) < 40e-3
