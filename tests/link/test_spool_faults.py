@@ -221,7 +221,7 @@ for i in range(2000):
         except StorageError as error:
             print("refused", error)
             break
-print("synced", synced)
+print("synced", synced, flush=True)
 import os
 os._exit(0)
 """
