@@ -133,8 +133,8 @@ def detections_message(
         class_id: (N,) classes.
     """
     boxes = xyxy_px.reshape(-1, 4)
-    centres = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2], axis=1)
-    rows = timing.pixel_time(centres) - timing.mid_ns
+    rows = timing.pixel_time((boxes[:, :2] + boxes[:, 2:]) / 2) - timing.mid_ns
+    x0_px, y0_px, x1_px, y1_px = boxes.T.tolist() if len(boxes) else ([], [], [], [])
     return pb.Detections(
         camera=ref.camera,
         boot_id=ref.boot_id,
@@ -144,10 +144,10 @@ def detections_message(
         model_sha256=ref.model_sha256,
         image_width=size_px[0],
         image_height=size_px[1],
-        x0_px=boxes[:, 0].tolist(),
-        y0_px=boxes[:, 1].tolist(),
-        x1_px=boxes[:, 2].tolist(),
-        y1_px=boxes[:, 3].tolist(),
+        x0_px=x0_px,
+        y0_px=y0_px,
+        x1_px=x1_px,
+        y1_px=y1_px,
         score=score.tolist(),
         class_id=class_id.astype(np.int64).tolist(),
         row_offset_ns=rows.tolist(),

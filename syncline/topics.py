@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from functools import lru_cache
 
 from syncline.errors import MessageError
 
@@ -94,6 +95,7 @@ TOPICS: tuple[Topic, ...] = (
 )  # fmt: skip
 
 
+@lru_cache(maxsize=1024)
 def topic_of(name: str) -> Topic:
     """The row of a concrete topic name such as `/camera/front/image`.
 
