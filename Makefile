@@ -12,7 +12,7 @@ lint: .venv/dev.ok            ## ruff, mypy strict, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 bench: .venv/dev.ok           ## performance as ratios to a peer or to the limit, in one run
-	$(BIN)/python -m pytest tests/bench -o addopts="--import-mode=importlib --strict-markers -ra" --benchmark-only --benchmark-columns=median,iqr,ops $(ARGS)
+	$(BIN)/python -m pytest tests/bench -o addopts="--import-mode=importlib --strict-markers -ra" --benchmark-columns=median,iqr,ops $(ARGS)
 peers: .venv-peers/ok .venv-openvino/ok   ## other runtimes for bench and soak to stand beside (optional, several GB)
 soak: .venv/dev.ok            ## long fault and statistics runs, also in virtual machines
 	-scripts/vm-packages
