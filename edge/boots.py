@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
-from syncline.errors import UsageError
+from syncline.errors import LogError, UsageError
 from syncline.log.reader import LogFile, LogReader
+from syncline.timebase import Timebase
 
 
 def messages_per_boot(path: Path, topics: Collection[str]) -> dict[str, int]:
@@ -62,3 +64,39 @@ def choose_boot(
     else:
         problem = f"--boot {wanted} fits no boot of {path}: {listed}"
     raise UsageError(problem, remedy="Name one with --boot and the beginning of its id")
+
+
+@dataclass(frozen=True, slots=True)
+class TimedBoot:
+    """A boot of a recording that holds frame times.
+
+    Attributes:
+        boot_id: Which.
+        timing: Topics of frame times, all boots.
+        others: The recording's other topics.
+        timebase: The boot's mapping, newest revisions.
+    """
+
+    boot_id: str
+    timing: frozenset[str]
+    others: frozenset[str]
+    timebase: Timebase
+
+
+def timed_boot(path: Path, wanted: str = "") -> TimedBoot:
+    """The boot with frame times that is meant; see `choose_boot`.
+
+    Raises:
+        LogError: Not a log, or one without frame times.
+        UsageError: See `choose_boot`.
+    """
+    with LogReader(path) as reader:
+        names = frozenset(c.topic for c in reader.channels)
+        timing = frozenset(n for n in names if n.startswith("/camera/") and n.endswith("/timing"))
+        counts = messages_per_boot(path, timing)
+        if not counts:
+            raise LogError(
+                f"{path} holds no frame timing", remedy="Record a camera, or give another recording"
+            )
+        boot = choose_boot(path, counts, wanted, "frame times")
+        return TimedBoot(boot, timing, names - timing, reader.timebase(boot))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from syncline import topics
 from syncline.edge.config import CanSection
 from syncline.edge.records import Output
-from syncline.edge.sensor_thread import Readable, SensorThread
+from syncline.edge.sensor_thread import SensorThread
 from syncline.errors import ConfigError
 from syncline.messages import syncline_pb2 as pb
 from syncline.sensors.adapters.can import CanFrame, SocketCan
@@ -17,7 +18,22 @@ from syncline.timebase import NS_PER_S, RawClock
 
 SPEED_AGE_NS = NS_PER_S
 """A speed older than this is no speed."""
+READ_S = 0.2
+"""Longest wait for a frame: a stop is noticed within it."""
 _MPS = {"m/s": 1.0, "km/h": 1.0 / 3.6, "mph": 0.44704}
+
+
+class FrameSource(Protocol):
+    """What is needed of `SocketCan`."""
+
+    def open(self) -> None:
+        """Open it; a `SynclineError` where it is absent or may not be used."""
+
+    def read(self, timeout_s: float) -> CanFrame | None:
+        """The next frame, None when none came in time; a `SynclineError` when it went away."""
+
+    def close(self) -> None:
+        """Release it; twice is fine."""
 
 
 class CanBus:
@@ -40,7 +56,7 @@ class CanBus:
         section: CanSection,
         clock: RawClock,
         emit: Callable[[list[Output]], None],
-        source: Readable[CanFrame] | None = None,
+        source: FrameSource | None = None,
     ) -> None:
         self.name = section.name
         self.errors = 0
@@ -54,7 +70,9 @@ class CanBus:
                 remedy="Write speed as MESSAGE.SIGNAL, as in the database",
             )
         self._source = source or SocketCan(section.interface)
-        self.thread = SensorThread(f"can {section.name}", self._source, self._take)
+        self.thread = SensorThread(
+            f"can {section.name}", self._source.open, self._frames, self._take
+        )
 
     def speed_mps(self) -> float | None:
         """The vehicle's speed, m/s; None while the bus does not tell it."""
@@ -69,6 +87,13 @@ class CanBus:
         message.counters[f"can.{self.name}.errors"] = self.errors
         if isinstance(self._source, SocketCan):
             message.counters[f"can.{self.name}.dropped"] = self._source.dropped
+
+    def _frames(self) -> Iterator[CanFrame | None]:
+        try:
+            while True:
+                yield self._source.read(READ_S)
+        finally:
+            self._source.close()
 
     def _take(self, frame: CanFrame) -> None:
         if frame.error or frame.remote:

@@ -151,7 +151,7 @@ class LiveMedia:
             inner.close()
 
 
-def end(frames: Iterator[RawFrame]) -> None:
-    """Let a generator of frames that is not read further release what it holds, here and now."""
+def end(frames: Iterator[object]) -> None:
+    """Let a generator that is not read further release what it holds, here and now."""
     if isinstance(frames, Generator):
         frames.close()

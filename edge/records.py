@@ -218,6 +218,29 @@ def fix_message(name: str, sky: GnssSignals, boot_id: str) -> pb.GnssFix:
     )
 
 
+Axes = tuple[float, float, float]
+
+
+def imu_message(
+    sensor: str, boot_id: str, raw_ns: int, sigma_ns: float, gyro_radps: Axes, accel_mps2: Axes
+) -> pb.ImuSample:
+    """A sample of an inertial sensor; NaN for what it does not measure."""
+    gx, gy, gz = gyro_radps
+    ax, ay, az = accel_mps2
+    return pb.ImuSample(
+        sensor=sensor,
+        boot_id=boot_id,
+        raw_ns=raw_ns,
+        sigma_ns=sigma_ns,
+        accel_x_mps2=ax,
+        accel_y_mps2=ay,
+        accel_z_mps2=az,
+        gyro_x_radps=gx,
+        gyro_y_radps=gy,
+        gyro_z_radps=gz,
+    )
+
+
 def drop_message(drop: Drop) -> pb.Drop:
     """A frame that was captured and not processed."""
     return pb.Drop(

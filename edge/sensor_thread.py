@@ -4,57 +4,44 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
+from syncline.edge.live_media import end
 from syncline.errors import SynclineError
 
 _log = logging.getLogger(__name__)
 
-T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
 REOPEN_S = 1.0
-READ_S = 0.2
-"""Longest wait for a sample: a stop is noticed within it."""
-
-
-class Readable(Protocol[T_co]):
-    """A sensor that gives one sample at a time."""
-
-    def open(self) -> None:
-        """Open it.
-
-        Raises:
-            SynclineError: It is absent or may not be used.
-        """
-
-    def read(self, timeout_s: float) -> T_co | None:
-        """The next sample; None when none came in time.
-
-        Raises:
-            SynclineError: It went away; `open` again.
-        """
-
-    def close(self) -> None:
-        """Release it; twice is fine."""
 
 
 class SensorThread(Generic[T]):
-    """Reads a sensor until it is stopped. Memory: one sample.
+    """Reads a sensor until it is stopped; one that is absent or fails is opened again.
+
+    Memory: one sample.
 
     Args:
         label: Such as `can can0`, for messages.
-        source: The sensor, not open yet.
+        open_sensor: Opens it; raises a `SynclineError` where it cannot.
+        samples: Begins to read: samples, and None where none came for a while, so that a stop is
+            noticed; closing the iterator releases the sensor.
         take: Called with each sample, on this thread.
     """
 
-    def __init__(self, label: str, source: Readable[T], take: Callable[[T], None]) -> None:
+    def __init__(
+        self,
+        label: str,
+        open_sensor: Callable[[], None],
+        samples: Callable[[], Iterator[T | None]],
+        take: Callable[[T], None],
+    ) -> None:
         self.label = label
         self.trouble = ""
         self.samples = 0
         self.reconnects = 0
-        self._source, self._take = source, take
+        self._open, self._begin, self._take = open_sensor, samples, take
         self._stop = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name=label.replace(" ", "-")[:15], daemon=True
@@ -68,7 +55,7 @@ class SensorThread(Generic[T]):
         opened = 0
         while not self._stop.is_set():
             try:
-                self._source.open()
+                self._open()
                 self.reconnects, self.trouble = opened, ""
                 opened += 1
                 self._read()
@@ -78,24 +65,31 @@ class SensorThread(Generic[T]):
             except Exception:  # noqa: BLE001 - a bug of ours must show in health, alone
                 self.trouble = "internal error in the sensor's thread; see the log"
                 _log.exception("%s ended by a bug", self.label)
-                break
-        self._source.close()
+                return
 
     def _read(self) -> None:
-        while not self._stop.is_set():
-            sample = self._source.read(READ_S)
-            if sample is not None:
-                self.samples += 1
-                self._take(sample)
+        samples = self._begin()
+        try:
+            for sample in samples:
+                if self._stop.is_set():
+                    return
+                if sample is not None:
+                    self.samples += 1
+                    self._take(sample)
+        finally:
+            end(samples)
 
     def _tell(self, error: SynclineError) -> None:
-        self._source.close()
         if str(error) != self.trouble:
             _log.error("%s: %s", self.label, error)
         self.trouble = str(error)
 
-    def close(self, timeout_s: float = 2.0) -> None:
-        """End the thread and release the sensor."""
+    def stop(self) -> None:
+        """Take no more samples; any thread."""
         self._stop.set()
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """End the thread."""
+        self.stop()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from syncline.edge.pipeline import Pipeline
 from syncline.edge.records import Output
 from syncline.errors import StorageError
@@ -46,10 +48,7 @@ class TimePart:
     ) -> None:
         if not config.state_dir:
             _make(folder)
-            config = TimeConfig(
-                **{name: getattr(config, name) for name in config.__struct_fields__}
-                | {"state_dir": str(folder)}
-            )
+            config = msgspec.structs.replace(config, state_dir=str(folder))
         self._clock = clock
         self._problem = ""
         outlets = Outlets(

@@ -11,19 +11,17 @@ import contextlib
 import math
 import os
 import select
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from syncline.errors import DeviceError
 from syncline.sensors.adapter import Health, HealthState
 from syncline.sensors.adapters.iio_scan import ScanLayout
 from syncline.sensors.adapters.iio_sysfs import IioDevice, ImuChannels
 from syncline.sensors.adapters.imu import ImuReading
+from syncline.sensors.adapters.reopening import Reopening
 from syncline.sensors.frame import FrameEvent, Ns, RawFrame, Stamp
-from syncline.timebase import NS_PER_S, Clock, OsClock, PairedRead, RawClock, paired_read
+from syncline.timebase import NS_PER_S, Clock, PairedRead, RawClock, paired_read
 
-RETRY_NS = NS_PER_S // 2
 STALE_PERIODS = 3
 UNKNOWN_PERIOD_NS = NS_PER_S // 10
 MAX_AGE_NS = 10 * NS_PER_S
@@ -32,7 +30,7 @@ COARSE_NS = 10_000_000
 SCANS_A_READ = 64
 
 
-class IioImu:
+class IioImu(Reopening):
     """Samples of an IIO accelerometer, gyroscope or both: frames that carry an `ImuReading`.
 
     Memory: `SCANS_A_READ` scans and the kernel's own buffer. `frames` survives unplugging: it says
@@ -61,15 +59,12 @@ class IioImu:
     ) -> None:
         self._wanted, self._sensor, self._root, self._pair = device, sensor, root, pair
         self._rate_hz, self._trigger = rate_hz, trigger
-        self._clock = OsClock() if clock is None else clock
+        super().__init__(clock)
         self._device: IioDevice | None = None
         self._channels: ImuChannels | None = None
         self._fd = -1
-        self._closed = threading.Event()
-        self._reading = False
-        self._state, self._detail = HealthState.CLOSED, ""
         self._left = b""
-        self._frames = self._dropped = self._duplicates = self._errors = self._reconnects = 0
+        self._frames = self._dropped = self._duplicates = self._errors = 0
         self._unstamped = 0
         self._last_ns: Ns | None = None
         self._stamped_ns: Ns | None = None
@@ -92,31 +87,11 @@ class IioImu:
         self._left, self._stamped_ns = b"", None
         self._state = HealthState.OK
 
-    def frames(self) -> Iterator[RawFrame]:
-        """Samples in order of time, until `close`."""
-        self._reading = True
-        try:
-            while not self._closed.is_set():
-                if self._fd >= 0 or self._reopen():
-                    yield from self._chunk()
-        finally:
-            self._reading = False
-            self._state = HealthState.CLOSED
-            self._release()
+    @property
+    def _is_open(self) -> bool:
+        return self._fd >= 0
 
-    def _reopen(self) -> bool:
-        first = self._state is HealthState.CLOSED
-        try:
-            self.open()
-        except DeviceError as error:
-            self._state, self._detail = HealthState.GONE, error.message
-            self._clock.sleep_until(self._clock.raw_ns() + RETRY_NS)
-            return False
-        self._reconnects += not first
-        self._detail = ""
-        return True
-
-    def _chunk(self) -> Iterator[RawFrame]:
+    def _some(self) -> Iterator[RawFrame]:
         """The samples of one read; silence makes the sensor STALE, an end or error GONE."""
         assert self._channels is not None
         layout = self._channels.layout
@@ -155,7 +130,7 @@ class IioImu:
             self._errors += bool(self._left)  # a scan that was cut off
             self._state, self._detail = HealthState.GONE, f"{self._wanted}: {reason}"
             self._release()
-            self._clock.sleep_until(self._clock.raw_ns() + RETRY_NS)
+            self._rest()
         return data
 
     def _period_s(self) -> float:
@@ -233,13 +208,6 @@ class IioImu:
             stamp_event=FrameEvent.TRIGGER if stamped else FrameEvent.ARRIVAL,
             detail="; ".join(filter(None, told)),
         )
-
-    def close(self) -> None:
-        """End `frames`, at the latest after three periods."""
-        self._closed.set()
-        if not self._reading:
-            self._state = HealthState.CLOSED
-            self._release()
 
     def _release(self) -> None:
         fd, self._fd = self._fd, -1

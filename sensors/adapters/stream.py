@@ -8,7 +8,6 @@ camera's sender reports tell the time and somebody vouches for its clock (`sende
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from syncline.errors import DeviceError
 from syncline.sensors.adapter import Health, HealthState
 from syncline.sensors.adapters.network_url import check_url, without_secret
+from syncline.sensors.adapters.reopening import RETRY_NS, Reopening
 from syncline.sensors.adapters.sender_clock import (
     NOBODY_VOUCHES,
     SenderClock,
@@ -31,7 +31,7 @@ from syncline.sensors.adapters.sender_clock import (
     sender_stamp,
 )
 from syncline.sensors.frame import FrameEvent, Ns, RawFrame, Stamp
-from syncline.timebase import NS_PER_S, Clock, OsClock, RawClock
+from syncline.timebase import NS_PER_S, Clock, RawClock
 
 MAX_PIXELS = 64_000_000
 MAX_WAITING = 64
@@ -39,7 +39,6 @@ MAX_WAITING = 64
 MAX_BAD = 250
 """Packets in a row that do not decode before the stream is opened anew."""
 NAP_NS = NS_PER_S // 4
-RETRY_NS = NS_PER_S // 2
 MAX_RETRY_NS = 8 * NS_PER_S
 JUMP_NS = 5 * NS_PER_S
 """Stream time that leaves the raw clock by more than this began anew."""
@@ -89,7 +88,7 @@ def open_url(url: str, options: StreamOptions) -> Any:
     return container
 
 
-class StreamCamera:
+class StreamCamera(Reopening):
     """Frames of a network stream.
 
     Memory: the demuxer's and decoder's own buffers, `MAX_WAITING` arrivals and one picture. After
@@ -119,12 +118,9 @@ class StreamCamera:
         check_url(url)
         self._url, self._camera, self._connect = url, camera, connect
         self._options = options
-        self._clock = OsClock() if clock is None else clock
+        super().__init__(clock)
         self._container: Any = None
-        self._closed = threading.Event()
-        self._reading = False
-        self._state, self._detail = HealthState.CLOSED, ""
-        self._frames = self._errors = self._reconnects = self._jumps = 0
+        self._frames = self._errors = self._jumps = 0
         self._faults: Counter[SenderFault] = Counter()
         self._fault = SenderFault.SILENT
         self._retry_ns = RETRY_NS
@@ -158,28 +154,12 @@ class StreamCamera:
             )
         self._container, self._state, self._shift_ns = container, HealthState.OK, None
 
-    def frames(self) -> Iterator[RawFrame]:
-        """Frames in order of presentation, until `close`."""
-        self._reading = True
-        try:
-            while not self._closed.is_set():
-                if self._container is not None or self._reopen():
-                    yield from self._session()
-        finally:
-            self._reading = False
-            self._state = HealthState.CLOSED
-            self._release()
+    @property
+    def _is_open(self) -> bool:
+        return self._container is not None
 
-    def _reopen(self) -> bool:
-        first = self._state is HealthState.CLOSED
-        try:
-            self.open()
-        except DeviceError as error:
-            self._state, self._detail = HealthState.GONE, error.message
-            self._rest()
-            return False
-        self._reconnects += not first
-        return True
+    def _came_back(self) -> None:
+        """A stream that answers may yet bring nothing: its first picture ends the complaint."""
 
     def _rest(self) -> None:
         """Wait before the next try, each time longer; `close` ends it."""
@@ -188,7 +168,7 @@ class StreamCamera:
             self._clock.sleep_until(min(now_ns + NAP_NS, until_ns))
         self._retry_ns = min(2 * self._retry_ns, MAX_RETRY_NS)
 
-    def _session(self) -> Iterator[RawFrame]:
+    def _some(self) -> Iterator[RawFrame]:
         """Frames until the stream ends or breaks, which for a camera is the same."""
         stream = self._container.streams.video[0]
         reason, bad = "the stream ended", 0
@@ -299,13 +279,6 @@ class StreamCamera:
         unused = self._frames - self._faults[SenderFault.NONE]
         rest = f"; {unused} frames by arrival, {late}" if unused else ""
         return f"times by sender reports{rest}"
-
-    def close(self) -> None:
-        """End `frames`, at the latest after the limit on waiting."""
-        self._closed.set()
-        if not self._reading:
-            self._state = HealthState.CLOSED
-            self._release()
 
     def _release(self) -> None:
         container, self._container = self._container, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from syncline.errors import DeviceError, SensorDataError
 from syncline.sensors.adapter import Health, HealthState
+from syncline.sensors.adapters.reopening import Reopening
 from syncline.sensors.adapters.v4l2_layer import (
     CID_HBLANK,
     CID_PIXEL_RATE,
@@ -32,9 +32,8 @@ from syncline.sensors.adapters.v4l2_stamp import (
 )
 from syncline.sensors.frame import FrameEvent, RawFrame, Stamp
 from syncline.sensors.mode import SensorMode
-from syncline.timebase import NS_PER_S, Clock, OsClock, PairedRead, RawClock, paired_read
+from syncline.timebase import NS_PER_S, Clock, PairedRead, RawClock, paired_read
 
-RETRY_NS = NS_PER_S // 2
 STALE_PERIODS = 3
 _UNKNOWN_PERIOD_NS = NS_PER_S // 10
 
@@ -50,7 +49,7 @@ _RAW_FORMATS: dict[str, tuple[float, int, int | None]] = {
 _COMPRESSED = frozenset({"MJPEG", "MJPG", "JPEG"})
 
 
-class V4l2Camera:
+class V4l2Camera(Reopening):
     """Frames of a device node.
 
     Memory: the driver's buffers and one picture. `frames` survives unplugging: the adapter says
@@ -74,21 +73,17 @@ class V4l2Camera:
         pair: Callable[[Clock], PairedRead] = paired_read,
     ) -> None:
         self._wanted, self._camera = wanted, camera
-        self._clock = OsClock() if clock is None else clock
+        super().__init__(clock)
         self._open_device, self._pair = open_device, pair
         self._device: CaptureDevice | None = None
         self._layout = Layout(0, 0, "")
         self._line_ns = 0.0
-        self._closed = threading.Event()
-        self._reading = False
-        self._state = HealthState.CLOSED
         self._counter = FrameCounter()
         self._faults: Counter[StampFault] = Counter()
         self._distrusted = 0
-        self._frames = self._errors = self._reconnects = 0
+        self._frames = self._errors = 0
         self._last_ns: int | None = None
         self._event = FrameEvent.ARRIVAL
-        self._detail = ""
         self.mode: SensorMode | None = None
 
     def open(self) -> None:
@@ -110,35 +105,17 @@ class V4l2Camera:
         self._line_ns = self.mode.line_time_ns if self.mode else 0.0
         self._state = HealthState.OK
 
-    def frames(self) -> Iterator[RawFrame]:
-        """Frames in order of arrival, until `close`."""
-        self._reading = True
-        try:
-            while not self._closed.is_set():
-                if self._device is None and not self._reopen():
-                    continue
-                captured = self._read()
-                if captured is None:
-                    continue
-                frame = self._frame(captured, self._pair(Clock.MONOTONIC))
-                if frame is not None:
-                    yield frame
-        finally:
-            self._reading = False
-            self._state = HealthState.CLOSED
-            self._release()
+    @property
+    def _is_open(self) -> bool:
+        return self._device is not None
 
-    def _reopen(self) -> bool:
-        try:
-            first = self._state is HealthState.CLOSED
-            self.open()
-        except DeviceError as error:
-            self._state, self._detail = HealthState.GONE, error.message
-            self._clock.sleep_until(self._clock.raw_ns() + RETRY_NS)
-            return False
-        self._reconnects += not first
-        self._detail = ""
-        return True
+    def _some(self) -> Iterator[RawFrame]:
+        captured = self._read()
+        if captured is None:
+            return
+        frame = self._frame(captured, self._pair(Clock.MONOTONIC))
+        if frame is not None:
+            yield frame
 
     def _read(self) -> Captured | None:
         """The next buffer; silence makes the camera STALE, an error GONE."""
@@ -203,13 +180,6 @@ class V4l2Camera:
             stamp_event=self._event,
             detail="; ".join(filter(None, [self._detail, *faults, *told])),
         )
-
-    def close(self) -> None:
-        """End `frames` after the frame in flight, at the latest after three periods."""
-        self._closed.set()
-        if not self._reading:  # else the reading thread releases what it is using
-            self._state = HealthState.CLOSED
-            self._release()
 
     def _release(self) -> None:
         device, self._device = self._device, None

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from cyclopts import Parameter
 
-from syncline.errors import LogError
 from syncline.timebase import NO_BOUND_NS, Timebase
 
 if TYPE_CHECKING:
@@ -79,22 +78,14 @@ def _title(log: Path, cameras: dict[str, list[pb.FrameTiming]], timebase: Timeba
 
 
 def _read(log: Path, wanted: str) -> tuple[dict[str, list[pb.FrameTiming]], Timebase]:
-    from syncline.edge.boots import choose_boot, messages_per_boot
+    from syncline.edge.boots import timed_boot
     from syncline.log.reader import LogReader
 
-    with LogReader(log) as reader:
-        topics = {c.topic for c in reader.channels if c.topic.endswith("/timing")}
-        counts = messages_per_boot(log, topics)
-        if not counts:
-            raise LogError(
-                f"{log} holds no frame timing", remedy="Record a camera, or give another recording"
-            )
-        boot = choose_boot(log, counts, wanted, "frame times")
-        timebase = reader.timebase(boot)
+    found = timed_boot(log, wanted)
     cameras: dict[str, list[pb.FrameTiming]] = {}
-    with LogReader(log, topics=topics) as reader:
+    with LogReader(log, topics=found.timing) as reader:
         for record in reader:
-            if record.boot_id == boot:
+            if record.boot_id == found.boot_id:
                 message = reader.decode(record)
                 cameras.setdefault(message.camera, []).append(message)
-    return dict(sorted(cameras.items())), timebase
+    return dict(sorted(cameras.items())), found.timebase

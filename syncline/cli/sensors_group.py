@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import numpy as np
 from cyclopts import Parameter
 
-from syncline.errors import LogError, SensorDataError, UsageError
+from syncline.errors import SensorDataError, UsageError
 from syncline.timebase import NO_BOUND_NS, Timebase
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def group(
     from syncline.output import check_new
     from syncline.sensors.group import FrameGrouper
 
-    found = _Drive.open(log, boot)
+    found = _Drive(log, boot)
     names = [name.strip() for name in cameras.split(",") if name.strip()] or found.cameras
     if unknown := sorted(set(names) - set(found.cameras)):
         raise UsageError(
@@ -85,42 +85,22 @@ def group(
     return 0
 
 
-@dataclass
 class _Drive:
-    """One boot of a recording: its cameras, its mapping and its records in order."""
+    """One boot of a recording: its cameras, its mapping and its records in order.
 
-    log: Path
-    boot: str
-    cameras: list[str]
-    topics: set[str]
-    timebase: Timebase
-    out_of_order: int = 0
+    Raises:
+        LogError: No frame times.
+    """
 
-    @classmethod
-    def open(cls, log: Path, wanted: str) -> _Drive:
-        """Find the cameras of the boot that is wanted.
+    def __init__(self, log: Path, wanted: str) -> None:
+        from syncline.edge.boots import timed_boot
 
-        Raises:
-            LogError: No frame times.
-        """
-        from syncline.edge.boots import choose_boot, messages_per_boot
-        from syncline.log.reader import LogReader
-
-        with LogReader(log) as reader:
-            names = {c.topic for c in reader.channels}
-            timing = {t for t in names if t.startswith("/camera/") and t.endswith("/timing")}
-            counts = messages_per_boot(log, timing)
-            if not counts:
-                raise LogError(
-                    f"{log} holds no frame timing",
-                    remedy="Record a camera, or give another recording",
-                )
-            boot = choose_boot(log, counts, wanted, "frame times")
-            timebase = reader.timebase(boot)
-        cameras = sorted(t.split("/")[2] for t in timing)
-        return cls(
-            log, boot, cameras, timing | {t for t in names if t.startswith(_SAMPLES)}, timebase
-        )
+        found = timed_boot(log, wanted)
+        self._log, self._boot_id = log, found.boot_id
+        self._topics = found.timing | {t for t in found.others if t.startswith(_SAMPLES)}
+        self.cameras = sorted(t.split("/")[2] for t in found.timing)
+        self.timebase = found.timebase
+        self.out_of_order = 0
 
     def groups(self, grouper: FrameGrouper) -> Iterator[Group]:
         """Groups in order of time."""
@@ -141,9 +121,9 @@ class _Drive:
         from syncline.edge.recorded_time import timing_of_message
         from syncline.log.reader import LogReader
 
-        with LogReader(self.log, topics=self.topics) as reader:
+        with LogReader(self._log, topics=self._topics) as reader:
             for number, record in enumerate(reader):
-                if record.boot_id != self.boot:
+                if record.boot_id != self._boot_id:
                     continue
                 if record.topic.startswith(_SAMPLES):
                     yield record.raw_ns, number, record.topic, None

@@ -13,7 +13,7 @@ from syncline.edge.engine import Engine, Prepared
 from syncline.edge.job import Frame, Result
 from syncline.edge.pipeline import Pipeline
 from syncline.edge.prefetch import ahead
-from syncline.edge.records import Output
+from syncline.edge.records import Output, imu_message
 from syncline.edge.sinks import Fanout
 from syncline.messages import syncline_pb2 as pb
 from syncline.sensors.frame import FrameTime
@@ -153,8 +153,18 @@ class DemoEdge:
             message = _fix_message(event, self._drive.boot_id)
             self._emit([Output(topics.GNSS.of(event.sensor), message, event.raw_ns)])
         else:
-            message = _imu_message(event, self._drive.boot_id)
-            self._emit([Output(topics.IMU.of(event.sensor), message, event.raw_ns)])
+            self._imu(event)
+
+    def _imu(self, sample: ImuSample) -> None:
+        message = imu_message(
+            sample.sensor,
+            self._drive.boot_id,
+            sample.raw_ns,
+            sample.sigma_ns,
+            sample.gyro_radps,
+            sample.accel_mps2,
+        )
+        self._emit([Output(topics.IMU.of(sample.sensor), message, sample.raw_ns)])
 
     def _emit(self, outputs: list[Output]) -> None:
         for output in outputs:
@@ -261,21 +271,4 @@ def _fix_message(fix: GnssFix, boot_id: str) -> pb.GnssFix:
         time_sigma_ns=fix.time_sigma_ns,
         leap_valid=fix.leap_valid,
         cn0_dbhz=fix.cn0_dbhz,
-    )
-
-
-def _imu_message(sample: ImuSample, boot_id: str) -> pb.ImuSample:
-    ax, ay, az = sample.accel_mps2
-    gx, gy, gz = sample.gyro_radps
-    return pb.ImuSample(
-        sensor=sample.sensor,
-        boot_id=boot_id,
-        raw_ns=sample.raw_ns,
-        sigma_ns=sample.sigma_ns,
-        accel_x_mps2=ax,
-        accel_y_mps2=ay,
-        accel_z_mps2=az,
-        gyro_x_radps=gx,
-        gyro_y_radps=gy,
-        gyro_z_radps=gz,
     )

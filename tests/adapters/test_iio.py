@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from syncline.errors import DeviceError
 from syncline.sensors.adapter import HealthState, SensorAdapter
-from syncline.sensors.adapters import iio as iio_module
+from syncline.sensors.adapters import reopening
 from syncline.sensors.adapters.iio import COARSE_NS, IioImu
 from syncline.sensors.adapters.iio_scan import Element, ScanLayout, ScanType
 from syncline.sensors.adapters.iio_sysfs import IioDevice
@@ -189,7 +189,7 @@ def run(imu: IioImu, device: FakeDevice, chunks: list[bytes], count: int) -> lis
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(iio_module, "RETRY_NS", 20_000_000)
+    monkeypatch.setattr(reopening, "RETRY_NS", 20_000_000)
 
 
 @pytest.mark.parametrize(

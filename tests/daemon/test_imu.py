@@ -51,7 +51,7 @@ def sample(stamp: Stamp | None, reading: ImuReading) -> RawFrame:
 
 
 def test_samples_are_recorded_with_their_uncertainty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncline.edge.imu.REOPEN_S", 0.01)
+    monkeypatch.setattr("syncline.edge.sensor_thread.REOPEN_S", 0.01)
     stamp = Stamp(4000, Clock.MONOTONIC_RAW, FrameEvent.TRIGGER, 30.0)
     both = ImuReading((0.1, 0.2, 0.3), (1.0, 2.0, 9.8))
     imu = FakeImu(sample(stamp, both), sample(None, ImuReading(None, (1.0, 2.0, 9.8))), absent=1)
