@@ -250,22 +250,21 @@ class Collector:
             if self._waiting >= self._budget:
                 return
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                peer = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            self._take(frames)
+            self._take(peer)
 
-    def _take(self, frames: list[zmq.Frame]) -> None:
-        peer = frames[0].bytes
-        try:
-            device = str(frames[-1].get("User-Id"))
-        except zmq.ZMQError:
-            device = ""
+    def _take(self, peer: bytes) -> None:
+        frame = self._socket.recv(copy=False)
+        device, body = _user_of(frame), [frame.bytes]
+        while frame.more:  # one frame a message is allowed: the rest is counted, not kept
+            frame = self._socket.recv(copy=False)
+            body.append(b"")
         if device not in self.auth.names:
             self._sessions.counts["alarm_revoked"] += 1
             self._sessions.forget(peer)
             return
-        body = [frame.bytes for frame in frames[1:3]]
         replies, work = self._sessions.receive(peer, device, body, self._clock.raw_ns())
         self._send(replies)
         if isinstance(work, Request) and isinstance(work.message, Fetch):
@@ -295,7 +294,8 @@ class Collector:
     def _send(self, replies: list[Reply]) -> None:
         for peer, message in replies:
             try:
-                self._socket.send_multipart([peer, message], zmq.NOBLOCK)
+                self._socket.send(peer, zmq.SNDMORE | zmq.NOBLOCK)
+                self._socket.send(message, zmq.NOBLOCK)
             except zmq.Again:
                 self._unroutable += 1  # a peer that does not read; it will time out
             except zmq.ZMQError as error:
@@ -307,3 +307,11 @@ class Collector:
     def _drain(self) -> None:
         self._writer.close()
         self._settle()
+
+
+def _user_of(frame: zmq.Frame) -> str:
+    """Name that the ZAP handler gave to the key of the connection that a frame came by."""
+    try:
+        return str(frame.get("User-Id"))
+    except zmq.ZMQError:
+        return ""

@@ -6,11 +6,25 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from syncline.cloud.bulk import Bulk
 from syncline.cloud.frames import Placed
 from syncline.cloud.tables import EXTENTS, QUARANTINE, STREAMS
 
 Bad = tuple[int, int, str]
 """First seq, last seq and reason of records to quarantine."""
+
+_ADD_EXTENTS = Bulk(EXTENTS.insert(), [column.name for column in EXTENTS.columns])
+_ADD_BAD = Bulk(QUARANTINE.insert(), [column.name for column in QUARANTINE.columns])
+_MOVE_TAILS = Bulk(
+    STREAMS.update().where(STREAMS.c.id == sa.bindparam("i")).values(tail_seq=sa.bindparam("t")),
+    ["t", "i"],
+)
+_TAILS = (
+    sa.select(STREAMS.c.id, STREAMS.c.tail_seq)
+    .where(STREAMS.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(STREAMS.c.id)
+    .with_for_update()
+)
 
 
 class Commit:
@@ -26,18 +40,15 @@ class Commit:
         self._ids = ids
         self._tails = self._lock_tails()
         self._before = dict(self._tails)
-        self._extents: list[dict[str, int]] = []
-        self._bad: list[dict[str, int | str]] = []
+        self._extents: list[tuple[int, ...]] = []
+        self._bad: list[tuple[int | str, ...]] = []
         self._new = 0
 
     def _lock_tails(self) -> dict[int, int]:
         ids = sorted(set(self._ids))
-        query = sa.select(STREAMS.c.id, STREAMS.c.tail_seq).order_by(STREAMS.c.id)
         tails: dict[int, int] = {}
         for at in range(0, len(ids), 500):
-            rows = self._db.execute(
-                query.where(STREAMS.c.id.in_(ids[at : at + 500])).with_for_update()
-            )
+            rows = self._db.execute(_TAILS, {"ids": ids[at : at + 500]}).all()
             tails.update({row[0]: row[1] for row in rows})
         return tails
 
@@ -49,14 +60,10 @@ class Commit:
             end = one.frame.seq + one.frame.n - 1
             self._tails[stream_id] = max(self._tails[stream_id], end)
         self._flush()
-        moved = [{"i": i, "t": tail} for i, tail in self._tails.items() if tail != self._before[i]]
-        if moved:
-            self._db.execute(
-                STREAMS.update()
-                .where(STREAMS.c.id == sa.bindparam("i"))
-                .values(tail_seq=sa.bindparam("t")),
-                moved,
-            )
+        before = self._before
+        _MOVE_TAILS.run(
+            self._db, [(tail, i) for i, tail in self._tails.items() if tail != before[i]]
+        )
         return self._new
 
     def _missing(self, stream_id: int, one: Placed) -> list[tuple[int, int]]:
@@ -86,27 +93,17 @@ class Commit:
 
     def _keep(self, stream_id: int, one: Placed, first: int, last: int, bad: Sequence[Bad]) -> None:
         self._new += last - first + 1
+        frame = one.frame
         self._extents.append(
-            {
-                "stream_id": stream_id, "first_seq": first, "last_seq": last,
-                "stored_id": one.stored_id, "offset": one.offset, "length": len(one.frame.body),
-                "frame_seq": one.frame.seq, "frame_n": one.frame.n,
-            }
-        )  # fmt: skip
+            (stream_id, first, last, one.stored_id, one.offset, len(frame.body), frame.seq, frame.n)
+        )
         for low, high, reason in bad:
             if low <= last and high >= first:
-                self._bad.append(
-                    {
-                        "stream_id": stream_id, "first_seq": max(low, first),
-                        "last_seq": min(high, last), "reason": reason,
-                    }
-                )  # fmt: skip
+                self._bad.append((stream_id, max(low, first), min(high, last), reason))
 
     def _flush(self) -> None:
-        if self._extents:
-            self._db.execute(EXTENTS.insert(), self._extents)
-        if self._bad:
-            self._db.execute(QUARANTINE.insert(), self._bad)
+        _ADD_EXTENTS.run(self._db, self._extents)
+        _ADD_BAD.run(self._db, self._bad)
         self._extents, self._bad = [], []
 
 

@@ -97,5 +97,14 @@ class Devices:
             raise refused(error) from error
 
     def allowed(self) -> dict[str, str]:
-        """Public key to name, of the devices that may connect."""
-        return {d.public: d.name for d in self.all() if not d.revoked}
+        """Public key to name, of the devices that may connect; asked for every second.
+
+        Raises:
+            StorageError: The database refused.
+        """
+        query = sa.select(DEVICES.c.public, DEVICES.c.name).where(sa.not_(DEVICES.c.revoked))
+        try:
+            with self._engine.execution_options(readonly=True).connect() as db:
+                return {row[0]: row[1] for row in db.execute(query).all()}
+        except sa.exc.SQLAlchemyError as error:
+            raise refused(error) from error

@@ -233,7 +233,10 @@ class Sessions:
             if row is not None and row.session == one.session:
                 row.committed = max(row.committed, one.tx + 1)
                 touched[one.peer] = row
-        return [self._ack(peer, row) for peer, row in touched.items()]
+        window = self.window
+        return [
+            (peer, pack(Ack(row.session, row.committed, window))) for peer, row in touched.items()
+        ]
 
     def refused(self, lost: Sequence[Accepted], text: str) -> list[Reply]:
         """These could not be stored: nothing is taken until `recovered`."""
