@@ -24,7 +24,7 @@ from syncline.sync.measurement import Measurement
 from syncline.sync.rows import Rows
 from syncline.sync.settings import EstimatorSettings
 from syncline.sync.solve import Oscillator, Posterior, Prior, System
-from syncline.sync.wander import NS, interpolate
+from syncline.sync.wander import NS
 from syncline.sync.window import Window
 
 Floats = NDArray[np.float64]
@@ -41,27 +41,7 @@ class Smooth:
 
     begin: float
     end: float
-    knots: Floats
     post: Posterior
-    wander: float
-
-    def offset(self, t: Floats) -> tuple[Floats, Floats]:
-        """Offset and its variance at times `t` (N,), s and s^2."""
-        inside = np.clip(t, self.knots[0], self.knots[-1])
-        left, w, bridge = interpolate(self.knots, inside, self.wander)
-        h = np.zeros((len(t), len(self.post.mean)))
-        r = np.arange(len(t))
-        width = 4 if len(self.knots) > 1 else 2
-        h[r[:, None], 2 * left[:, None] + np.arange(width)] = w[:, :width]
-        beyond = t - inside
-        last = 2 * len(self.knots) - 1
-        rate = np.where(beyond > 0.0, last, 1)
-        h[r, rate] += beyond / NS
-        t0, x0, y0 = self.post.base
-        x = h @ self.post.mean + x0 + y0 * (t - t0) / NS
-        g = self.post.root @ (h @ self.post.map).T
-        var = np.einsum("ij,ij->j", g, g) + bridge
-        return x, var + self.wander**2 * np.abs(beyond) ** 3 / 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +141,7 @@ class Smoother:
                 ratio = (prior_energy + energy) / (s.wander_weight + number)
                 wander = self.wander * min(max(ratio, 0.5), 2.0)
                 self.wander = min(max(wander, s.wander_min), s.wander_max)
-        return Smooth(low, high, knots, post, osc.wander)
+        return Smooth(low, high, post)
 
     def _knots(self, t: Floats) -> Floats:
         """Knots at row times, evenly thinned; holes keep their two ends."""
@@ -320,5 +300,5 @@ def _evaluate(smooths: list[Smooth], t: Floats) -> tuple[Floats, Floats]:
     for s in smooths:
         mine = (t >= s.begin) & (t < s.end)
         if mine.any():
-            x[mine], var[mine] = s.offset(t[mine])
+            x[mine], var[mine] = s.post.offset(t[mine])
     return x, var

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from syncline.sync.delays import tilt
 from syncline.sync.rows import Rows
-from syncline.sync.wander import NS, interpolate, knot_map
+from syncline.sync.wander import NS, Walk
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -49,96 +49,98 @@ class Oscillator:
     white_fm: float
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Posterior:
-    """Result of a solve.
+    """Result of a solve, in the unit-variance unknowns xi.
 
     Attributes:
-        knots: Times (K,).
-        mean: Of [x_1, y_1, ..., x_K, y_K | c_1, b_1, ...] in deviations from `base` (2K + 2S,).
-        map: From the unit-variance unknowns to the same (2K + 2S, D).
-        root: W of the unit-variance unknowns, covariance W.T @ W (D, D).
-        base: Prior's line: time, offset, frequency state.
+        walk: Increments of the oscillator over the knots.
+        prior: In force at the first knot.
+        start: Square root of its covariance (2 + 2S, 2 + 2S).
+        mean: Of xi (D,): the start's, then two for each step.
+        root: W with covariance W.T @ W (D, D).
         tau: Sites after the sweeps (R,).
         nu: Sites after the sweeps, relative to the observation (R,).
         energy: Expected squared increments and their number (EM for the wander).
     """
 
-    knots: Floats
+    walk: Walk
+    prior: Prior
+    start: Floats
     mean: Floats
-    map: Floats
     root: Floats
-    base: tuple[float, float, float]
     tau: Floats
     nu: Floats
-    energy: tuple[float, int]
+    energy: tuple[float, int] = (0.0, 0)
 
     def newest(self) -> tuple[Floats, Floats]:
         """Mean and covariance of [x, y | c_1, b_1, ...] at the last knot, absolute."""
-        j = 2 * len(self.knots) - 2
-        mean, g = self.mean[j:].copy(), self.root @ self.map[j:].T
-        t0, x0, y0 = self.base
-        mean[0] += x0 + y0 * (float(self.knots[-1]) - t0) / NS
-        mean[1] += y0
+        n, start = len(self.start), self.start
+        lag = (float(self.walk.knots[-1]) - self.prior.t) / NS
+        share = np.zeros((n, len(self.mean)))
+        share[:, :n] = start
+        share[0, :n] += lag * start[1]
+        share[:2, n:] = self.walk.last()
+        mean, g = self.prior.mean + share @ self.mean, self.root @ share.T
+        mean[0] += lag * self.prior.mean[1]
         return mean, g.T @ g
+
+    def offset(self, t_s: Floats) -> tuple[Floats, Floats]:
+        """Offset and its variance at `t_s` (N,), s and s^2; behind the last knot by its rate."""
+        lag = (t_s - self.prior.t) / NS
+        walk, bridge = self.walk.offset(t_s, beyond=True)
+        share = np.concatenate((self.start[0][:, None] + self.start[1][:, None] * lag, walk))
+        x = self.prior.mean[0] + self.prior.mean[1] * lag + self.mean @ share
+        beyond = np.maximum(t_s - self.walk.knots[-1], 0.0)
+        return x, _variance(self.root, share) + bridge + self.walk.wander**2 * beyond**3 / 3.0
 
 
 class System:
     """The linear algebra of one window for one oscillator; sweeps change only the sites.
 
-    All unknowns are written in unit-variance coordinates xi: z = start + map @ xi.
+    All unknowns are written in unit-variance coordinates xi: those of the prior, and two for each
+    step between knots.
 
     Args:
         rows: Observations.
         knots: Times of the knots, ascending; the first is the prior's time.
         prior: At `knots[0]`.
         osc: Process noise.
+
+    Attributes:
+        a: Shares of xi in what each row observes (D, R).
+        obs: Observations less what the prior's mean predicts (R,).
+        var: Variance of the stamps and of the bridge between knots (R,).
     """
 
     def __init__(self, rows: Rows, knots: Floats, prior: Prior, osc: Oscillator) -> None:
-        self.rows, self.knots = rows, knots
-        k, n = len(knots), len(prior.mean)
-        self.base = (float(knots[0]), float(prior.mean[0]), float(prior.mean[1]))
-        root = _root(prior.cov)
-        states = knot_map(knots, osc.wander, osc.white_fm)
-        self.dim = n + 2 * (k - 1)
-        self.map = np.zeros((2 * k + n - 2, self.dim))
-        self.map[: 2 * k, :n] = states[:, :2] @ root[:2]
-        self.map[: 2 * k, n:] = states[:, 2:]
-        self.map[2 * k :, :n] = root[2:]
-        self.start = np.zeros(2 * k + n - 2)
-        self.start[2 * k :] = prior.mean[2:]
-        self.noise = slice(n, self.dim)
-        self._design(osc)
-
-    def _design(self, osc: Oscillator) -> None:
-        rows, k = self.rows, len(self.knots)
-        left, w, bridge = interpolate(self.knots, rows.t, osc.wander)
-        column = 2 * k + 2 * rows.line
-        m = self.map
-        if k > 1:
-            g = np.einsum("ij,ijk->ik", w, m[2 * left[:, None] + np.arange(4)])
-        else:
-            g = np.repeat(m[:1], len(rows), axis=0)
-        self.a = g + rows.sign[:, None] * m[column] + m[column + 1]
-        t0, x0, y0 = self.base
-        line = x0 + y0 * (rows.t - t0) / NS
-        self.obs = rows.obs - line - rows.sign * self.start[column] - self.start[column + 1]
+        self.rows, self.prior = rows, prior
+        self.walk = Walk(knots, osc.wander, osc.white_fm)
+        self.start = start = _root(prior.cov)
+        n = len(start)
+        self.dim = n + 2 * (len(knots) - 1)
+        self.a = np.empty((self.dim, len(rows)))
+        lag, sign, c = (rows.t - prior.t) * (1.0 / NS), rows.sign, 2 + 2 * rows.line
+        path = start.T
+        self.a[:n] = path[:, 0, None] + path[:, 1, None] * lag
+        self.a[:n] += path[:, c] * sign + path[:, c + 1]
+        self.a[n:], bridge = self.walk.offset(rows.t)
+        mean = prior.mean
+        self.obs = rows.obs - (mean[0] + mean[1] * lag + sign * mean[c] + mean[c + 1])
         self.var = rows.var + bridge
 
     def gauss(self, tau: Floats, nu: Floats) -> tuple[Floats, Floats]:
         """Mean of xi for given sites, and W with covariance W.T @ W (never indefinite)."""
         a = self.a
-        lam = (a.T * tau) @ a
+        lam = (a * tau) @ a.T
         lam.flat[:: self.dim + 1] += 1.0
         w = np.linalg.inv(np.linalg.cholesky(lam))
-        return w.T @ (w @ (a.T @ (nu + tau * self.obs))), w
+        return (w @ (a @ (nu + tau * self.obs))) @ w, w
 
     def newest(self, tau: Floats, nu: Floats) -> tuple[Floats, Floats]:
         """Mean and covariance of [x, y | c_1, b_1, ...] at the last knot for given sites."""
         mean, w = self.gauss(tau, nu)
-        z = self.start + self.map @ mean
-        return Posterior(self.knots, z, self.map, w, self.base, tau, nu, (0.0, 0)).newest()
+        return Posterior(self.walk, self.prior, self.start, mean, w, tau, nu).newest()
 
     def sweep(
         self,
@@ -157,41 +159,44 @@ class System:
         """
         rows = self.rows
         edge = np.flatnonzero(rows.sign)
-        sign, normal = rows.sign[edge], np.flatnonzero(rows.sign == 0.0)
         tau, nu = rows.tau.copy(), rows.nu.copy()
-        tau[normal] = 1.0 / self.var[normal]
-        nu[normal] = 0.0
-        line = rows.line[edge]
-        a, obs, var = self.a[edge], self.obs[edge], self.var[edge]
+        a, obs, var, sign, line = self.a, self.obs, self.var, rows.sign, rows.line
+        site: slice | Ints = slice(None)
+        if len(edge) < len(rows):
+            normal, site = np.flatnonzero(rows.sign == 0.0), edge
+            tau[normal] = 1.0 / self.var[normal]
+            nu[normal] = 0.0
+            a, obs, var, sign, line = a[:, edge], obs[edge], var[edge], sign[edge], line[edge]
+        most = 1.0 / var
         mean, w = self.gauss(tau, nu)
-        m = a @ mean - obs
+        m = mean @ a - obs
         for sweep in range(sweeps[1] if len(edge) else 0):
-            v = _variance(w, a)
-            inv = 1.0 / v
-            cv = 1.0 / np.maximum(inv - tau[edge], 1e-3 * inv)
-            cm = cv * (m * inv - nu[edge])
+            t, u = tau[site], nu[site]
+            inv = 1.0 / _variance(w, a)
+            cv = 1.0 / np.maximum(inv - t, 1e-3 * inv)
+            cm = cv * (m * inv - u)
             log_weights, active = weights()
             out = tilt(-sign * cm, cv + var, log_weights[line], active)
             learn(out.share, edge, active)
-            slope, den = sign * out.slope, np.maximum(1.0 + cv * out.curve, 1e-6)
-            tau_new = np.maximum(-out.curve / den, 0.0)
-            nu_new = np.where(out.curve < 0.0, (slope - out.curve * cm) / den, slope / den)
+            curve = np.minimum(out.curve, 0.0)
+            den = np.maximum(1.0 + cv * out.curve, 1e-6)
+            tau_new, nu_new = -curve / den, (sign * out.slope - curve * cm) / den
             # Noise of `var` cannot tell more than 1 / var, so more is round-off: after a suspend
             # the cavity is 1e14 times wider than the noise and `den` is lost.
-            most = 1.0 / (var * np.maximum(tau_new, 1.0 / var))
-            tau_new, nu_new = tau_new * most, nu_new * most
+            less = most / np.maximum(tau_new, most)
             # parallel updates overshoot while all edges lean on the same cavity: ever shorter steps
             step = damp * min(1.0, 3.0 / (sweep + 1.0))
-            tau[edge] += step * (tau_new - tau[edge])
-            nu[edge] += step * (nu_new - nu[edge])
+            tau[site] = t + step * (tau_new * less - t)
+            nu[site] = u + step * (nu_new * less - u)
             mean, w = self.gauss(tau, nu)
-            before, m = m, a @ mean - obs
-            if sweep + 1 >= sweeps[0] and np.max(np.abs(m - before) / np.sqrt(v)) < _SETTLED:
+            before, m = m, mean @ a - obs
+            moved = m - before
+            if sweep + 1 >= sweeps[0] and float((moved * moved * inv).max()) < _SETTLED**2:
                 break
-        u, root = mean[self.noise], w[:, self.noise]
-        energy = float(u @ u + np.sum(root * root)), len(u)
-        z = self.start + self.map @ mean
-        return Posterior(self.knots, z, self.map, w, self.base, tau, nu, energy)
+        n = len(self.start)
+        u, root = mean[n:], w[:, n:]
+        energy = float(u @ u + np.einsum("ij,ij->", root, root)), len(u)
+        return Posterior(self.walk, self.prior, self.start, mean, w, tau, nu, energy)
 
 
 def _root(cov: Floats) -> Floats:
@@ -209,7 +214,7 @@ def _root(cov: Floats) -> Floats:
 
 
 def _variance(root: Floats, a: Floats) -> Floats:
-    """Variances of the rows of `a` (R, D) for a covariance root.T @ root, never negative."""
-    g = root @ a.T
+    """Variances of the columns of `a` (D, R) for a covariance root.T @ root, never negative."""
+    g = root @ a
     out: Floats = np.einsum("ij,ij->j", g, g)
     return np.maximum(out, 1e-30)

@@ -6,7 +6,7 @@ Q = q^2 [[dt^3/3, NS dt^2/2], [., NS^2 dt]] + diag(white_fm^2 dt, 0)
 (Van Dierendonck, McGraw & Brown 1984; Zucca & Tavella 2005). Between two known knots the mean is
 the cubic Hermite spline and the variance q^2 dt^3/3 (s (1-s))^3 (Wahba 1978).
 
-The knots are written as a linear map of the first state and of unit-variance increments, so that a
+The offset is written as a linear map of the first state and of unit-variance increments, so that a
 quiet crystal beside a diffuse start costs no precision.
 """
 
@@ -32,53 +32,56 @@ def increments(step_s: Floats, wander: float, white_fm: float) -> tuple[Floats, 
     return l_xx, l_yx, np.sqrt(np.maximum(c - l_yx * l_yx, 1e-3 * c))
 
 
-def knot_map(knots_s: Floats, wander: float, white_fm: float) -> Floats:
-    """Map of [x_1, y_1, u_1, ..., u_{K-1}] (two unit increments a step) to all knots.
+class Walk:
+    """What unit-variance increments between knots do to the offset.
 
-    Returns:
-        (2K, 2K): rows x_1, y_1, x_2, y_2, ...
+    Args:
+        knots_s: Times (K,), ascending.
+        wander: Random-walk FM, 1/sqrt(s).
+        white_fm: White FM, sqrt(s).
     """
-    k = len(knots_s)
-    out = np.zeros((2 * k, 2 * k))
-    out[0::2, 0] = 1.0
-    out[0::2, 1] = (knots_s - knots_s[0]) / NS
-    out[1::2, 1] = 1.0
-    if k > 1:
-        l_xx, l_yx, l_yy = increments(np.diff(knots_s), wander, white_fm)
-        past = np.tri(k, k - 1, -1)
-        lag = past * (knots_s[:, None] - knots_s[None, 1:]) / NS
-        out[0::2, 2::2] = past * l_xx + lag * l_yx
-        out[0::2, 3::2] = lag * l_yy
-        out[1::2, 2::2] = past * l_yx
-        out[1::2, 3::2] = past * l_yy
-    return out
 
+    def __init__(self, knots_s: Floats, wander: float, white_fm: float) -> None:
+        self.knots, self.wander = knots_s, wander
+        self.step = knots_s[1:] - knots_s[:-1]
+        self.xx, self.yx, self.yy = increments(self.step, wander, white_fm)
 
-def interpolate(
-    knots_s: Floats, t_s: Floats, wander: float
-) -> tuple[NDArray[np.intp], Floats, Floats]:
-    """Weights of the knots for the offset at `t_s` (R,), all within the knots.
+    def offset(self, t_s: Floats, *, beyond: bool = False) -> tuple[Floats, Floats]:
+        """Shares of the increments (two a step) in the offset at `t_s` (N,).
 
-    Returns:
-        Index of the left knot (R,), weights of (x, y) left and (x, y) right (R, 4), and the
-        variance of the bridge between the knots (R,).
-    """
-    n = len(t_s)
-    if len(knots_s) < 2:
-        w = np.zeros((n, 4))
-        w[:, 0] = 1.0
-        return np.zeros(n, dtype=np.intp), w, np.zeros(n)
-    i = np.searchsorted(knots_s, t_s, side="right") - 1
-    np.clip(i, 0, len(knots_s) - 2, out=i)
-    left = knots_s[i]
-    dt = knots_s[i + 1] - left
-    s = np.clip((t_s - left) / dt, 0.0, 1.0)
-    s2 = s * s
-    s3 = s2 * s
-    w = np.empty((n, 4))
-    w[:, 2] = 3.0 * s2 - 2.0 * s3
-    w[:, 0] = 1.0 - w[:, 2]
-    dt_n = dt / NS
-    w[:, 3] = (s3 - s2) * dt_n
-    w[:, 1] = (s3 - 2.0 * s2 + s) * dt_n
-    return i, w, (wander * wander / 3.0) * (dt * (s - s2)) ** 3
+        Args:
+            t_s: Times.
+            beyond: Some may lie behind the last knot; the last rate is carried on there.
+
+        Returns:
+            (2K - 2, N), and the variance of the bridge between the knots (N,).
+        """
+        k, knots = len(self.knots), self.knots
+        out = np.empty((2 * k - 2, len(t_s)))
+        if k < 2:
+            return out, np.zeros(len(t_s))
+        i = knots[1:-1].searchsorted(t_s, side="right")
+        past = np.arange(1, k)[:, None] <= i
+        lag = (t_s - knots[1:, None]) * (past * (1.0 / NS))
+        out[0::2] = past * self.xx[:, None] + lag * self.yx[:, None]
+        out[1::2] = lag * self.yy[:, None]
+        dt = self.step[i]
+        s = np.minimum(np.maximum((t_s - knots[i]) / dt, 0.0), 1.0)
+        s2 = s * s
+        left = s2 - s2 * s
+        turn = left * dt * (-1.0 / NS)
+        if beyond:
+            turn += np.maximum(t_s - knots[-1], 0.0) / NS
+        here, row = 2 * i, np.arange(len(t_s))
+        out[here, row] = (s2 + 2.0 * left) * self.xx[i] + turn * self.yx[i]
+        out[here + 1, row] = turn * self.yy[i]
+        return out, (self.wander * self.wander / 3.0) * (dt * (s - s2)) ** 3
+
+    def last(self) -> Floats:
+        """Shares of the increments in offset and frequency at the last knot (2, 2K - 2)."""
+        out = np.empty((2, 2 * len(self.step)))
+        lag = (self.knots[-1] - self.knots[1:]) * (1.0 / NS)
+        out[0, 0::2] = self.xx + lag * self.yx
+        out[0, 1::2] = lag * self.yy
+        out[1, 0::2], out[1, 1::2] = self.yx, self.yy
+        return out

@@ -24,7 +24,7 @@ from syncline.sync.oscillator import LearnedOscillator
 from syncline.sync.sim.run import run_scenario
 from syncline.sync.sim.scenario import Scenario, load
 from syncline.sync.sim.world import play
-from syncline.sync.wander import NS, interpolate, knot_map
+from syncline.sync.wander import NS, Walk
 from syncline.timebase import MappingSegment, Timebase, TimeState
 
 S = 1_000_000_000
@@ -72,17 +72,20 @@ def test_prior_of_delay_scales_follows_the_round_trip():
 
 def test_knots_reproduce_the_integrated_random_walk():
     """Covariance of offset and rate after dt (docs/time-estimator.md, section 1)."""
-    q, dt = 3e-9, np.array([0.0, 10.0, 50.0])
-    m = knot_map(dt, q, 0.0)[:, 2:]
-    cov = m @ m.T
-    t = 50.0
-    assert cov[4, 4] == pytest.approx(q * q * t**3 / 3)
-    assert cov[5, 5] == pytest.approx(q * q * t * NS * NS)
-    assert cov[4, 5] == pytest.approx(q * q * t * t / 2 * NS)
-    i, w, bridge = interpolate(dt, np.array([30.0]), q)
-    assert i[0] == 1
-    assert w[0, 0] + w[0, 2] == pytest.approx(1.0)
-    assert bridge[0] == pytest.approx(q * q * 40.0**3 / 3 / 64)
+    q, t = 3e-9, 50.0
+    walk = Walk(np.array([0.0, 10.0, t]), q, 0.0)
+    shares = walk.last()
+    cov = shares @ shares.T
+    assert cov[0, 0] == pytest.approx(q * q * t**3 / 3)
+    assert cov[1, 1] == pytest.approx(q * q * t * NS * NS)
+    assert cov[0, 1] == pytest.approx(q * q * t * t / 2 * NS)
+    between, bridge = walk.offset(np.array([0.0, 10.0, 30.0, t]))
+    assert bridge[2] == pytest.approx(q * q * 40.0**3 / 3 / 64)
+    var = (between**2).sum(axis=0) + bridge
+    assert var == pytest.approx(q * q * np.array([0.0, 10.0, 30.0, t]) ** 3 / 3)
+    assert between[:, 3] == pytest.approx(shares[0])
+    ahead, _ = walk.offset(np.array([t + 20.0]), beyond=True)
+    assert ahead[:, 0] == pytest.approx(shares[0] + shares[1] * 20.0 / NS)
 
 
 def test_exchange_refuses_contradictions():
