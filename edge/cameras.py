@@ -28,7 +28,7 @@ class Timer(Protocol):
 
 def make_camera(
     section: CameraSection, clock: RawClock, utc: Utc = no_utc
-) -> tuple[SensorAdapter, Timer]:
+) -> tuple[SensorAdapter[RawFrame], Timer]:
     """The adapter and the timer of a configured camera; the adapter is not open yet.
 
     Args:
@@ -52,7 +52,7 @@ def make_camera(
     return synthetic_camera(section, clock)
 
 
-def _video(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter, Timer]:
+def _video(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter[RawFrame], Timer]:
     probe = VideoFile(Path(section.path), section.name)
     probe.open()
     probe.close()
@@ -66,7 +66,7 @@ def _video(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter, Time
     return live, DeclaredTimer(section, probe.period_ns)
 
 
-def _images(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter, Timer]:
+def _images(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter[RawFrame], Timer]:
     live = LiveMedia(
         lambda: ImageFolder(Path(section.path), section.name, fps=section.fps),
         clock,
@@ -76,13 +76,15 @@ def _images(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter, Tim
     return live, DeclaredTimer(section, 0.0)
 
 
-def _v4l2(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter, Timer]:
+def _v4l2(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter[RawFrame], Timer]:
     wanted = Wanted(section.path, section.width, section.height, section.fps)
     camera = V4l2Camera(wanted, section.name, clock=clock)
     return camera, DeclaredTimer(section, NS_PER_S / section.fps, lambda: camera.mode)
 
 
-def _stream(section: CameraSection, clock: RawClock, utc: Utc) -> tuple[SensorAdapter, Timer]:
+def _stream(
+    section: CameraSection, clock: RawClock, utc: Utc
+) -> tuple[SensorAdapter[RawFrame], Timer]:
     error_ns = round(section.sender_error_ms * 1e6)
     options = StreamOptions(
         section.transport,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from syncline import topics
 from syncline.edge.config import CanSection
@@ -12,28 +11,15 @@ from syncline.edge.records import Output
 from syncline.edge.sensor_thread import SensorThread
 from syncline.errors import ConfigError
 from syncline.messages import syncline_pb2 as pb
-from syncline.sensors.adapters.can import CanFrame, SocketCan
-from syncline.sensors.adapters.can_logs import CanDecoder
+from syncline.sensors.adapter import Sample, SensorAdapter
+from syncline.sensors.adapters.can import CanFrame
+from syncline.sensors.adapters.can_decoder import CanDecoder
+from syncline.sensors.adapters.socket_can import SocketCan
 from syncline.timebase import NS_PER_S, RawClock
 
 SPEED_AGE_NS = NS_PER_S
 """A speed older than this is no speed."""
-READ_S = 0.2
-"""Longest wait for a frame: a stop is noticed within it."""
 _MPS = {"m/s": 1.0, "km/h": 1.0 / 3.6, "mph": 0.44704}
-
-
-class FrameSource(Protocol):
-    """What is needed of `SocketCan`."""
-
-    def open(self) -> None:
-        """Open it; a `SynclineError` where it is absent or may not be used."""
-
-    def read(self, timeout_s: float) -> CanFrame | None:
-        """The next frame, None when none came in time; a `SynclineError` when it went away."""
-
-    def close(self) -> None:
-        """Release it; twice is fine."""
 
 
 class CanBus:
@@ -43,7 +29,7 @@ class CanBus:
         section: The section.
         clock: Raw clock.
         emit: Takes what is recorded; called on the bus's thread.
-        source: The bus (tests pass their own).
+        adapter: The bus (tests pass their own).
 
     Raises:
         ConfigError: The database does not hold the signal of the speed.
@@ -56,11 +42,11 @@ class CanBus:
         section: CanSection,
         clock: RawClock,
         emit: Callable[[list[Output]], None],
-        source: FrameSource | None = None,
+        adapter: SensorAdapter[Sample[CanFrame]] | None = None,
     ) -> None:
         self.name = section.name
-        self.errors = 0
         self._section, self._clock, self._emit = section, clock, emit
+        self._errors = 0
         self._speed: tuple[int, float] | None = None
         self._message, _, self._signal = section.speed.partition(".")
         self._decoder = CanDecoder(Path(section.database)) if section.speed else None
@@ -69,10 +55,8 @@ class CanBus:
                 f"can {section.name!r}: {section.database} holds no signal {section.speed!r}",
                 remedy="Write speed as MESSAGE.SIGNAL, as in the database",
             )
-        self._source = source or SocketCan(section.interface)
-        self.thread = SensorThread(
-            f"can {section.name}", self._source.open, self._frames, self._take
-        )
+        adapter = adapter or SocketCan(section.interface, section.name, clock=clock)
+        self.thread = SensorThread(f"can {section.name}", adapter, self._take)
 
     def speed_mps(self) -> float | None:
         """The vehicle's speed, m/s; None while the bus does not tell it."""
@@ -83,39 +67,34 @@ class CanBus:
 
     def add_to(self, message: pb.Health) -> None:
         """Add counters to a health message."""
-        message.counters[f"can.{self.name}.frames"] = self.thread.samples
-        message.counters[f"can.{self.name}.errors"] = self.errors
-        if isinstance(self._source, SocketCan):
-            message.counters[f"can.{self.name}.dropped"] = self._source.dropped
+        health = self.thread.health()
+        message.counters[f"can.{self.name}.frames"] = health.frames
+        message.counters[f"can.{self.name}.errors"] = self._errors + health.errors
+        message.counters[f"can.{self.name}.dropped"] = health.dropped
+        message.counters[f"can.{self.name}.reconnects"] = health.reconnects
 
-    def _frames(self) -> Iterator[CanFrame | None]:
-        try:
-            while True:
-                yield self._source.read(READ_S)
-        finally:
-            self._source.close()
-
-    def _take(self, frame: CanFrame) -> None:
+    def _take(self, sample: Sample[CanFrame]) -> None:
+        frame, raw_ns = sample.payload, sample.arrival.t_ns
         if frame.error or frame.remote:
-            self.errors += frame.error
+            self._errors += frame.error
             return
         if self._section.record:
             message = pb.CanFrame(
                 bus=self.name,
                 boot_id=self._clock.boot_id,
-                raw_ns=frame.t_ns,
+                raw_ns=raw_ns,
                 can_id=frame.id,
                 data=frame.data,
                 extended=frame.extended,
             )
-            self._emit([Output(topics.CAN.of(self.name), message, frame.t_ns)])
+            self._emit([Output(topics.CAN.of(self.name), message, raw_ns)])
         if self._decoder is not None:
-            self._follow_speed(self._decoder, frame)
+            self._follow_speed(self._decoder, frame, raw_ns)
 
-    def _follow_speed(self, decoder: CanDecoder, frame: CanFrame) -> None:
+    def _follow_speed(self, decoder: CanDecoder, frame: CanFrame, raw_ns: int) -> None:
         found = decoder.decode(frame)
         if found is None or found[0] != self._message:
             return
         value = found[1].get(self._signal)
         if isinstance(value, int | float):
-            self._speed = frame.t_ns, abs(float(value)) * _MPS[self._section.speed_unit]
+            self._speed = raw_ns, abs(float(value)) * _MPS[self._section.speed_unit]

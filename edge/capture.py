@@ -39,7 +39,7 @@ class Capture:
     def __init__(
         self,
         name: str,
-        make: Callable[[], tuple[SensorAdapter, Timer]],
+        make: Callable[[], tuple[SensorAdapter[RawFrame], Timer]],
         captured: Callable[[RawFrame, FrameTime], None],
         submit: Callable[[Frame], object],
         dropped: Callable[[Drop], None] = lambda _: None,
@@ -49,7 +49,7 @@ class Capture:
         self.refusal = ""
         self.rejected = 0
         self._make = make
-        self._made: tuple[SensorAdapter, Timer] | None = None
+        self._made: tuple[SensorAdapter[RawFrame], Timer] | None = None
         self._is_open = self._was_open = False
         self._captured = captured
         self._submit = submit

@@ -34,7 +34,7 @@ class LiveMedia:
 
     def __init__(
         self,
-        make: Callable[[], SensorAdapter],
+        make: Callable[[], SensorAdapter[RawFrame]],
         clock: RawClock,
         *,
         loop: bool,
@@ -47,7 +47,7 @@ class LiveMedia:
         self._closed = threading.Event()
         self._frames = 0
         self._last_ns: int | None = None
-        self._inner: SensorAdapter | None = None
+        self._inner: SensorAdapter[RawFrame] | None = None
         self._inner_lock = threading.Lock()
         self._running = self._ended = False
         self._slipped_ns = 0

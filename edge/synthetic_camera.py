@@ -31,7 +31,9 @@ class _Timer:
         return self._timer.stamp(frame)
 
 
-def synthetic_camera(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter, _Timer]:
+def synthetic_camera(
+    section: CameraSection, clock: RawClock
+) -> tuple[SensorAdapter[RawFrame], _Timer]:
     """A rendered camera of the configured size and rate, drive after drive."""
     spec = CameraSpec(name=section.name, fps=section.fps)
     size = (section.width, section.height)

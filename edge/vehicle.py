@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from syncline.edge.can_bus import CanBus
 from syncline.edge.config import EdgeConfig, ImuSection
-from syncline.edge.imu import ImuThread
+from syncline.edge.imu import Imu
 from syncline.edge.records import Output
 from syncline.messages import syncline_pb2 as pb
 from syncline.sensors.adapters.iio import IioImu
@@ -30,10 +30,10 @@ class Vehicle:
         self, config: EdgeConfig, clock: RawClock, emit: Callable[[list[Output]], None]
     ) -> None:
         self._buses = [CanBus(section, clock, emit) for section in config.can]
-        self._imus = [
-            ImuThread(section.name, _imu(section, clock), clock.boot_id, emit)
-            for section in config.imu
+        imus = [
+            Imu(section.name, _imu(section, clock), clock.boot_id, emit) for section in config.imu
         ]
+        self._parts: list[CanBus | Imu] = [*self._buses, *imus]
 
     def speed_mps(self) -> float | None:
         """Speed by the bus that tells it, m/s."""
@@ -42,27 +42,20 @@ class Vehicle:
 
     def start(self) -> None:
         """Begin to listen; what is absent is looked for again and again."""
-        for bus in self._buses:
-            bus.thread.start()
-        for imu in self._imus:
-            imu.start()
+        for part in self._parts:
+            part.thread.start()
 
     def close(self) -> None:
         """End the threads and release buses and sensors."""
-        for bus in self._buses:
-            bus.thread.close()
-        for imu in self._imus:
-            imu.close()
+        for part in self._parts:
+            part.thread.close()
 
     def add_to(self, message: pb.Health) -> list[str]:
         """Add counters to a health message; returns a line for each part with a problem."""
-        for bus in self._buses:
-            bus.add_to(message)
-        for imu in self._imus:
-            imu.add_to(message)
-        told = [(f"can {bus.name}", bus.thread.trouble) for bus in self._buses]
-        told += [(f"imu {imu.name}", imu.trouble) for imu in self._imus]
-        return [f"{name}: {trouble}" for name, trouble in told if trouble]
+        for part in self._parts:
+            part.add_to(message)
+        threads = [part.thread for part in self._parts]
+        return [f"{thread.label}: {thread.trouble}" for thread in threads if thread.trouble]
 
 
 def _imu(section: ImuSection, clock: RawClock) -> IioImu:

@@ -49,6 +49,7 @@ class Stream:
         values: float64 (N, columns), in the camera's stated units.
         step_ns: Longest distance between samples; a time is uncertain by about half of it, because
             payload limits say where samples lie, not when they were taken.
+        axes: Which axis each column holds, such as `XzY` (small: negative); empty where not told.
     """
 
     key: str
@@ -56,6 +57,7 @@ class Stream:
     t_ns: NDArray[np.int64]
     values: NDArray[np.float64]
     step_ns: int
+    axes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,10 @@ def _join(key: str, parts: list[tuple[int, int, Block]]) -> Stream:
         step_ns = max(step_ns, length_ns // count)
     if not times:
         return Stream(key, parts[0][2].name, np.empty(0, np.int64), np.empty((0, columns)), 0)
-    return Stream(key, parts[0][2].name, np.concatenate(times), np.concatenate(values), step_ns)
+    first = parts[0][2]
+    return Stream(
+        key, first.name, np.concatenate(times), np.concatenate(values), step_ns, first.axes
+    )
 
 
 def parse_gpsu(text: str) -> int:

@@ -114,6 +114,7 @@ class Block:
         total: Samples of this stream since the recording began, this block included; None = not
             stated.
         utc_text: GPSU `yymmddhhmmss.sss` of a GPS stream, else empty.
+        axes: ORIN, which axis each column holds, such as `XzY` (small: negative); else empty.
     """
 
     key: str
@@ -122,6 +123,7 @@ class Block:
     stamp_us: int | None
     total: int | None
     utc_text: str = ""
+    axes: str = ""
 
 
 def parse_items(data: memoryview, depth: int = 0) -> Iterator[Item]:
@@ -206,6 +208,7 @@ def _block(items: list[Item]) -> Block | None:
         stamp.integer() if stamp else None,
         total.integer() if total else None,
         found["GPSU"].text() if "GPSU" in found else "",
+        found["ORIN"].text() if "ORIN" in found else "",
     )
 
 

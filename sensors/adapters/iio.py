@@ -12,14 +12,15 @@ import math
 import os
 import select
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from syncline.sensors.adapter import Health, HealthState
+from syncline.sensors.adapter import Health, HealthState, Sample
 from syncline.sensors.adapters.iio_scan import ScanLayout
 from syncline.sensors.adapters.iio_sysfs import IioDevice, ImuChannels
 from syncline.sensors.adapters.imu import ImuReading
 from syncline.sensors.adapters.reopening import Reopening
-from syncline.sensors.frame import FrameEvent, Ns, RawFrame, Stamp
+from syncline.sensors.frame import FrameEvent, Ns, Stamp
 from syncline.timebase import NS_PER_S, Clock, PairedRead, RawClock, paired_read
 
 STALE_PERIODS = 3
@@ -30,8 +31,8 @@ COARSE_NS = 10_000_000
 SCANS_A_READ = 64
 
 
-class IioImu(Reopening):
-    """Samples of an IIO accelerometer, gyroscope or both: frames that carry an `ImuReading`.
+class IioImu(Reopening[Sample[ImuReading]]):
+    """Samples of an IIO accelerometer, gyroscope or both.
 
     Memory: `SCANS_A_READ` scans and the kernel's own buffer. `frames` survives unplugging: it says
     GONE and looks for the device again every half second, by its name, whatever number it has then.
@@ -64,12 +65,10 @@ class IioImu(Reopening):
         self._channels: ImuChannels | None = None
         self._fd = -1
         self._left = b""
-        self._frames = self._dropped = self._duplicates = self._errors = 0
         self._unstamped = 0
-        self._last_ns: Ns | None = None
         self._stamped_ns: Ns | None = None
 
-    def open(self) -> None:
+    def _open(self) -> None:
         """Find the device, enable its channels and begin to sample.
 
         Raises:
@@ -85,13 +84,12 @@ class IioImu(Reopening):
             raise
         self._device, self._channels = device, channels
         self._left, self._stamped_ns = b"", None
-        self._state = HealthState.OK
 
     @property
     def _is_open(self) -> bool:
         return self._fd >= 0
 
-    def _some(self) -> Iterator[RawFrame]:
+    def _some(self) -> Iterator[Sample[ImuReading]]:
         """The samples of one read; silence makes the sensor STALE, an end or error GONE."""
         assert self._channels is not None
         layout = self._channels.layout
@@ -105,9 +103,9 @@ class IioImu(Reopening):
         self._left = data[whole:]
         for at in range(0, whole, layout.size_bytes):
             behind = (whole - at) // layout.size_bytes - 1
-            frame = self._frame(layout, data[at : at + layout.size_bytes], pair, behind)
-            if frame is not None:
-                yield frame
+            found = self._sample(layout, data[at : at + layout.size_bytes], pair, behind)
+            if found is not None:
+                yield found
 
     def _read(self, size: int) -> bytes:
         try:
@@ -128,8 +126,7 @@ class IioImu(Reopening):
             data, reason = b"", error.strerror or str(error)
         if not data:
             self._errors += bool(self._left)  # a scan that was cut off
-            self._state, self._detail = HealthState.GONE, f"{self._wanted}: {reason}"
-            self._release()
+            self._lose(f"{self._wanted}: {reason}")
             self._rest()
         return data
 
@@ -137,9 +134,9 @@ class IioImu(Reopening):
         period_ns = self._channels.period_ns if self._channels is not None else 0.0
         return (period_ns or UNKNOWN_PERIOD_NS) / NS_PER_S
 
-    def _frame(
+    def _sample(
         self, layout: ScanLayout, scan: bytes, pair: PairedRead, behind: int
-    ) -> RawFrame | None:
+    ) -> Sample[ImuReading] | None:
         """None for a sample that repeats or precedes the last one, or holds no numbers."""
         reading = reading_of(layout.values(scan))
         stamp_ns = layout.raw(scan).get("in_timestamp")
@@ -153,12 +150,9 @@ class IioImu(Reopening):
             return None
         # Samples that came with one read waited for it: this one for those behind it too.
         late_ns = round((behind + 1) * self._period_s() * NS_PER_S)
-        self._frames += 1
-        self._last_ns = arrival_ns
-        return RawFrame(
-            camera=self._sensor,
+        return Sample(
+            sensor=self._sensor,
             sequence=None,
-            device_ticks=None,
             driver=driver,
             arrival=Stamp(arrival_ns, Clock.MONOTONIC_RAW, FrameEvent.ARRIVAL, 0.0, (-late_ns, 0)),
             payload=reading,
@@ -189,25 +183,20 @@ class IioImu(Reopening):
         return Stamp(t_ns, Clock.MONOTONIC_RAW, FrameEvent.TRIGGER, sigma_ns, (0, coarse_ns))
 
     def health(self) -> Health:
-        """State and counters."""
-        told = [self._detail]
-        if self._channels is not None:
-            told.append(self._channels.meaning())
+        """State and counters; stamps that are not used count as errors."""
+        health = super().health()
+        return replace(health, errors=health.errors + self._unstamped)
+
+    def _stamps(self) -> tuple[Clock, FrameEvent]:
+        if self._channels is None or not self._channels.is_stamped:
+            return Clock.UNKNOWN, FrameEvent.ARRIVAL
+        return Clock.MONOTONIC_RAW, FrameEvent.TRIGGER
+
+    def _told(self) -> list[str]:
+        told = [] if self._channels is None else [self._channels.meaning()]
         if self._unstamped:
             told.append(f"{self._unstamped} stamps of the future or over 10 s old: arrivals stand")
-        stamped = self._channels is not None and self._channels.is_stamped
-        return Health(
-            self._state,
-            frames=self._frames,
-            dropped=self._dropped,
-            duplicates=self._duplicates,
-            errors=self._errors + self._unstamped,
-            reconnects=self._reconnects,
-            last_ns=self._last_ns,
-            stamp_clock=Clock.MONOTONIC_RAW if stamped else Clock.UNKNOWN,
-            stamp_event=FrameEvent.TRIGGER if stamped else FrameEvent.ARRIVAL,
-            detail="; ".join(filter(None, told)),
-        )
+        return told
 
     def _release(self) -> None:
         fd, self._fd = self._fd, -1

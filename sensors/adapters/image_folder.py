@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncline.errors import MediaError
-from syncline.sensors.adapter import Health, HealthState
+from syncline.sensors.adapters.recorded import Recorded
 from syncline.sensors.frame import FrameEvent, Quality, RawFrame, Stamp
 from syncline.timebase import NS_PER_S, Clock
 
@@ -154,7 +154,7 @@ def _camvid(paths: list[Path], camera: str) -> Listing | None:
     return Listing("camvid", rows, tick_ns / 12**0.5, FrameEvent.EOF, Quality.NO_EXPOSURE)
 
 
-class ImageFolder:
+class ImageFolder(Recorded[RawFrame]):
     """Pictures of a folder in order of time.
 
     Memory: one picture.
@@ -174,15 +174,12 @@ class ImageFolder:
         fps: float = 10.0,
         read: Callable[[Path], bytes] = Path.read_bytes,
     ) -> None:
+        super().__init__()
         self._folder = folder
         self._camera = camera
         self._fps = fps
-        self._read = read
+        self._read_file = read
         self._listing: Listing | None = None
-        self._state = HealthState.CLOSED
-        self._frames = 0
-        self._errors = 0
-        self._last_ns: int | None = None
 
     @property
     def listing(self) -> Listing:
@@ -191,16 +188,15 @@ class ImageFolder:
             self._listing = list_pictures(self._folder, self._camera, self._fps)
         return self._listing
 
-    def open(self) -> None:
+    def _open(self) -> None:
         """List the pictures.
 
         Raises:
             MediaError: See `list_pictures`.
         """
-        _ = self.listing
-        self._state = HealthState.OK
+        self._listing = list_pictures(self._folder, self._camera, self._fps)
 
-    def frames(self) -> Iterator[RawFrame]:
+    def _read(self) -> Iterator[RawFrame]:
         """Pictures in order of time; one that is damaged or not readable is skipped, counted.
 
         Raises:
@@ -214,21 +210,18 @@ class ImageFolder:
             if image is None:
                 self._errors += 1
                 continue
-            self._frames += 1
-            self._last_ns = picture.t_ns
             yield self._raw_frame(picture, sequence, image)
         if self._frames == 0:
             raise MediaError(
                 f"{self._folder}: none of {len(self.listing.pictures)} pictures can be decoded",
                 remedy="The files are damaged or are no images",
             )
-        self._state = HealthState.ENDED
 
     def _decode(self, path: Path) -> NDArray[np.uint8] | None:
         try:
             if path.stat().st_size > MAX_FILE_BYTES:
                 return None
-            data = np.frombuffer(self._read(path), dtype=np.uint8)
+            data = np.frombuffer(self._read_file(path), dtype=np.uint8)
         except OSError:  # not ours to read, a folder, a link to nowhere, a bad sector
             return None
         if data.size == 0:
@@ -245,19 +238,12 @@ class ImageFolder:
         arrival = Stamp(picture.t_ns, Clock.MONOTONIC_RAW, FrameEvent.ARRIVAL)
         return RawFrame(picture.camera, sequence, None, stamp, arrival, (), image)
 
-    def health(self) -> Health:
-        """State and counters."""
-        return Health(
-            self._state,
-            frames=self._frames,
-            errors=self._errors,
-            last_ns=self._last_ns,
-            stamp_clock=Clock.MONOTONIC_RAW,
-            stamp_event=self.listing.event,
-            detail=f"layout {self.listing.layout}",
-        )
+    def _stamps(self) -> tuple[Clock, FrameEvent]:
+        listing = self._listing
+        return Clock.MONOTONIC_RAW, FrameEvent.EOF if listing is None else listing.event
 
-    def close(self) -> None:
+    def _told(self) -> list[str]:
+        return [] if self._listing is None else [f"layout {self._listing.layout}"]
+
+    def _release(self) -> None:
         """Nothing is held open."""
-        if self._state is not HealthState.ENDED:
-            self._state = HealthState.CLOSED

@@ -1,4 +1,4 @@
-"""Recorded inertial data: EuRoC, CSV files with named columns, comma2k19 arrays.
+"""Inertial data: one sample, and recordings as arrays (EuRoC, CSV with named columns, comma2k19).
 
 Turn rates are rad/s, accelerations m/s^2, times int64 nanoseconds on the recording's own clock.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from decimal import Decimal, DecimalException
 from pathlib import Path
@@ -24,6 +24,8 @@ MAX_ROWS = 20_000_000
 MAX_FIELD_CHARS = 4096
 CHUNK_ROWS = 4096
 LATEST_NS = 2**62
+
+Vector = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,12 @@ class Columns:
     gyro_scale: float = 1.0
     accel_scale: float = 1.0
     delimiter: str = ","
+
+    def reading(self, values: list[float]) -> ImuReading:
+        """One sample of six numbers of a row, in rad/s and m/s^2."""
+        gx, gy, gz = (self.gyro_scale * value for value in values[:3])
+        ax, ay, az = (self.accel_scale * value for value in values[3:])
+        return ImuReading((gx, gy, gz), (ax, ay, az))
 
 
 EUROC = Columns(
@@ -72,15 +80,15 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class ImuReading:
-    """One sample of a live inertial sensor; None for what it does not measure.
+    """One sample of an inertial sensor; None for what it does not measure.
 
     Attributes:
         gyro: (x, y, z) rad/s.
         accel: (x, y, z) m/s^2.
     """
 
-    gyro: tuple[float, float, float] | None
-    accel: tuple[float, float, float] | None
+    gyro: Vector | None
+    accel: Vector | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +120,7 @@ def read_imu_csv(path: Path, columns: Columns = EUROC) -> ImuLog:
     v_parts: list[NDArray[np.float64]] = []
     skipped = repeated = rows = 0
     last_ns = -1
-    for chunk in _chunks(path, columns):
+    for chunk in csv_rows(path, columns):
         rows += len(chunk)
         if rows > MAX_ROWS:
             raise LogError(f"{path}: more than {MAX_ROWS} rows", remedy="Cut the file into parts")
@@ -129,10 +137,7 @@ def read_imu_csv(path: Path, columns: Columns = EUROC) -> ImuLog:
         v_parts.append(np.array([row[1] for row in ascending], dtype=np.float64).reshape(-1, 6))
     t_ns = np.concatenate(t_parts) if t_parts else np.empty(0, np.int64)
     if not len(t_ns):
-        raise LogError(
-            f"{path}: none of {rows} rows can be used",
-            remedy="Check the column names, units and delimiter",
-        )
+        raise none_usable(path, rows)
     values = np.concatenate(v_parts)
     gyro, accel = values[:, :3] * columns.gyro_scale, values[:, 3:] * columns.accel_scale
     return ImuLog(Series(t_ns, gyro), Series(t_ns, accel), skipped, repeated)
@@ -141,8 +146,20 @@ def read_imu_csv(path: Path, columns: Columns = EUROC) -> ImuLog:
 Row = tuple[int, list[float]]
 
 
-def _chunks(path: Path, columns: Columns) -> Iterator[list[Row | None]]:
-    """Rows in chunks; None for one that holds no finite numbers."""
+def none_usable(path: Path, rows: int) -> LogError:
+    """The error of a recording without a sample."""
+    return LogError(
+        f"{path}: none of {rows} rows can be used",
+        remedy="Check the column names, units and delimiter",
+    )
+
+
+def csv_rows(path: Path, columns: Columns) -> Generator[list[Row | None], None, None]:
+    """Rows in chunks, at least one; None for a row that holds no finite numbers.
+
+    Raises:
+        LogError: The file cannot be read or lacks a column.
+    """
     csv.field_size_limit(MAX_FIELD_CHARS)
     try:
         with path.open(encoding="utf-8", newline="") as file:

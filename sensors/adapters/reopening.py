@@ -1,43 +1,38 @@
-"""What adapters of devices that come and go share: opened again after a loss, released once."""
+"""What adapters of devices that come and go share: looked for, and opened again after a loss."""
 
 from __future__ import annotations
 
-import threading
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+import logging
+from abc import abstractmethod
+from collections.abc import Generator, Iterator
 
 from syncline.errors import DeviceError
 from syncline.sensors.adapter import HealthState
-from syncline.sensors.frame import RawFrame
+from syncline.sensors.adapters.base import BaseAdapter, S
 from syncline.timebase import NS_PER_S, OsClock, RawClock
+
+_log = logging.getLogger(__name__)
 
 RETRY_NS = NS_PER_S // 2
 
 
-class Reopening(ABC):
+class Reopening(BaseAdapter[S]):
     """The life of a device that may go away: `frames` opens it again until `close`.
 
-    Drivers are not safe to release while another thread reads them: the thread that runs `frames`
-    releases the device, `close` from elsewhere only asks for it.
+    Each loss is one line of ERROR in the log, each return one of INFO.
 
     Args:
         clock: Paces retries; None for the machine's.
     """
 
     def __init__(self, clock: RawClock | None) -> None:
+        super().__init__()
         self._clock = OsClock() if clock is None else clock
-        self._closed = threading.Event()
-        self._reading = False
-        self._state, self._detail = HealthState.CLOSED, ""
-        self._reconnects = 0
+        self._was_open = False
 
-    @abstractmethod
-    def open(self) -> None:
-        """Open the device.
-
-        Raises:
-            DeviceError: It is missing or may not be used.
-        """
+    def _begin(self) -> None:
+        super()._begin()
+        self._was_open = True
 
     @property
     @abstractmethod
@@ -45,34 +40,34 @@ class Reopening(ABC):
         """Whether the device is held."""
 
     @abstractmethod
-    def _some(self) -> Iterator[RawFrame]:
-        """Frames of the open device as far as they come; a loss is told and released."""
+    def _some(self) -> Iterator[S]:
+        """Samples of the open device as far as they come; a loss is told by `_lose`."""
 
-    @abstractmethod
-    def _release(self) -> None:
-        """Give the device back; twice is fine."""
+    def _run(self) -> Generator[S, None, None]:
+        while not self._closed.is_set():
+            if self._is_open or self._reopen():
+                yield from self._some()
 
-    def frames(self) -> Iterator[RawFrame]:
-        """Frames in order, until `close`."""
-        self._reading = True
-        try:
-            while not self._closed.is_set():
-                if self._is_open or self._reopen():
-                    yield from self._some()
-        finally:
-            self._reading = False
-            self._state = HealthState.CLOSED
-            self._release()
+    def _lose(self, reason: str) -> None:
+        """The device is not there (any more): say so and release it."""
+        state = HealthState.GONE if self._was_open else HealthState.ABSENT
+        if (state, reason) != (self._state, self._detail):
+            _log.error("%s: %s", state.value, reason)
+        self._state, self._detail = state, reason
+        self._release()
 
     def _reopen(self) -> bool:
-        first = self._state is HealthState.CLOSED
         try:
-            self.open()
+            self._open()
         except DeviceError as error:
-            self._state, self._detail = HealthState.GONE, error.message
+            self._lose(error.message)
             self._rest()
             return False
-        self._reconnects += not first
+        if self._was_open:
+            self._reconnects += 1
+            _log.info("back after: %s", self._detail)
+        self._was_open = True
+        self._state = HealthState.OK
         self._came_back()
         return True
 
@@ -83,10 +78,3 @@ class Reopening(ABC):
     def _came_back(self) -> None:
         """The device is open again: what was wrong is over."""
         self._detail = ""
-
-    def close(self) -> None:
-        """End `frames` after the wait in progress, and release the device."""
-        self._closed.set()
-        if not self._reading:
-            self._state = HealthState.CLOSED
-            self._release()

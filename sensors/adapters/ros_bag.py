@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from syncline.errors import LogError, MediaError
 from syncline.log.convert import picture_of
 from syncline.log.records import Record
 from syncline.log.rosbag import BagDecoder, BagReport, read_bag
-from syncline.sensors.adapter import Health, HealthState
+from syncline.sensors.adapter import Health
+from syncline.sensors.adapters.recorded import Recorded
 from syncline.sensors.frame import FrameEvent, RawFrame, Stamp
 from syncline.timebase import NS_PER_S, Clock
 
@@ -28,7 +30,7 @@ UNDECLARED_BIAS_NS = (-100_000_000, 50_000_000)
 time they publish (it ended before the transfer): without a declaration the truth lies in here."""
 
 
-class RosBag:
+class RosBag(Recorded[RawFrame]):
     """Pictures of a bag in its order, which is that of reception.
 
     Memory: one message and what the bag's own reader holds. A message that does not decode is
@@ -42,16 +44,14 @@ class RosBag:
     """
 
     def __init__(self, path: Path, *, topic: str = "", event: FrameEvent | None = None) -> None:
+        super().__init__()
         self._path, self._topic, self._event = path, topic, event
-        self._state = HealthState.CLOSED
         self._decoder: BagDecoder | None = None
         self._report = BagReport(0, [])
         self._sequences: dict[str, int] = {}
-        self._closed = False
-        self._frames = self._errors = self._unstamped = 0
-        self._last_ns: int | None = None
+        self._unstamped = 0
 
-    def open(self) -> None:
+    def _open(self) -> None:
         """Make ready to read.
 
         Raises:
@@ -61,19 +61,16 @@ class RosBag:
         if not self._path.exists():
             raise MediaError(f"{self._path} does not exist", remedy="Check the path")
         self._decoder = BagDecoder()
-        self._closed = False
-        self._state = HealthState.OK
+        self._report, self._sequences, self._unstamped = BagReport(0, []), {}, 0
 
-    def frames(self) -> Iterator[RawFrame]:
+    def _read(self) -> Iterator[RawFrame]:
         """Pictures; a truncated bag ends where it is cut, counted as an error.
 
         Raises:
             MediaError: Not a single picture is in it.
         """
-        if self._decoder is None:
-            self.open()
         for record in read_bag(self._path, self._report):
-            if self._closed:
+            if self._closed.is_set():
                 return
             if record.schema not in (IMAGE, COMPRESSED) or self._topic not in ("", record.topic):
                 continue
@@ -86,7 +83,6 @@ class RosBag:
                 f"read ({self._errors} damaged)",
                 remedy="See what the bag holds with: ros2 bag info, or syncline log info",
             )
-        self._state = HealthState.ENDED
 
     def _frame(self, record: Record) -> RawFrame | None:
         assert self._decoder is not None
@@ -101,9 +97,7 @@ class RosBag:
         if picture is None:
             self._errors += 1
             return None
-        self._frames += 1
         stamp = self._stamp(message, record.raw_ns)
-        self._last_ns = record.raw_ns
         return RawFrame(
             camera=camera_name(record.topic),
             sequence=sequence,
@@ -125,23 +119,20 @@ class RosBag:
         return Stamp(t_ns, Clock.MONOTONIC_RAW, event, 0.0, bias_ns)
 
     def health(self) -> Health:
-        """State and counters."""
-        told = [f"{self._unstamped} headers without a time"] if self._unstamped else []
-        return Health(
-            self._state,
-            frames=self._frames,
-            errors=self._errors + len(self._report.damaged),
-            last_ns=self._last_ns,
-            stamp_clock=Clock.MONOTONIC_RAW,
-            stamp_event=self._event or FrameEvent.EOF,
-            detail="; ".join([*told, *self._report.damaged]),
-        )
+        """State and counters; each damaged place of the bag is an error."""
+        health = super().health()
+        return replace(health, errors=health.errors + len(self._report.damaged))
 
-    def close(self) -> None:
-        """End `frames` after the picture in flight."""
-        self._closed = True
-        if self._state is not HealthState.ENDED:
-            self._state = HealthState.CLOSED
+    def _stamps(self) -> tuple[Clock, FrameEvent]:
+        return Clock.MONOTONIC_RAW, self._event or FrameEvent.EOF
+
+    def _told(self) -> list[str]:
+        unstamped = [f"{self._unstamped} headers without a time"] if self._unstamped else []
+        return [*unstamped, *self._report.damaged]
+
+    def _release(self) -> None:
+        """The bag's reader lives with `frames` alone."""
+        self._decoder = None
 
 
 def camera_name(topic: str) -> str:

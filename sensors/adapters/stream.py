@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncline.errors import DeviceError
-from syncline.sensors.adapter import Health, HealthState
 from syncline.sensors.adapters.network_url import check_url, without_secret
 from syncline.sensors.adapters.reopening import RETRY_NS, Reopening
 from syncline.sensors.adapters.sender_clock import (
@@ -88,7 +87,7 @@ def open_url(url: str, options: StreamOptions) -> Any:
     return container
 
 
-class StreamCamera(Reopening):
+class StreamCamera(Reopening[RawFrame]):
     """Frames of a network stream.
 
     Memory: the demuxer's and decoder's own buffers, `MAX_WAITING` arrivals and one picture. After
@@ -120,16 +119,15 @@ class StreamCamera(Reopening):
         self._options = options
         super().__init__(clock)
         self._container: Any = None
-        self._frames = self._errors = self._jumps = 0
+        self._jumps = 0
         self._faults: Counter[SenderFault] = Counter()
         self._fault = SenderFault.SILENT
         self._retry_ns = RETRY_NS
-        self._last_ns: Ns | None = None
         self._device_ns = 0
         self._shift_ns: Ns | None = None
         self._waiting: dict[int, tuple[Ns, Ns | None]] = {}
 
-    def open(self) -> None:
+    def _open(self) -> None:
         """Connect.
 
         Raises:
@@ -152,7 +150,7 @@ class StreamCamera(Reopening):
                 f"stream {without_secret(self._url)} has no video of 1 to {MAX_PIXELS} pixels",
                 remedy="Give the address of the camera's video, not of its sound or its page",
             )
-        self._container, self._state, self._shift_ns = container, HealthState.OK, None
+        self._container, self._shift_ns = container, None
 
     @property
     def _is_open(self) -> bool:
@@ -192,9 +190,7 @@ class StreamCamera(Reopening):
                         yield frame
         except (OSError, av.error.FFmpegError, ValueError) as error:
             reason = self._reason(error, self._clock.raw_ns() - heard_ns)
-        self._state = HealthState.GONE
-        self._detail = f"stream {without_secret(self._url)}: {reason}"
-        self._release()
+        self._lose(f"stream {without_secret(self._url)}: {reason}")
         self._rest()
 
     def _note_arrival(self, packet: Any, arrival_ns: Ns) -> None:
@@ -226,7 +222,6 @@ class StreamCamera(Reopening):
         self._faults[fault] += 1
         self._fault = fault
         image: NDArray[np.uint8] = np.asarray(picture.to_ndarray(format="bgr24"), dtype=np.uint8)
-        self._frames += 1
         return RawFrame(
             camera=self._camera,
             sequence=None,
@@ -248,26 +243,19 @@ class StreamCamera(Reopening):
                 self._shift_ns = None
         if self._shift_ns is None:
             self._shift_ns = self._device_ns + passed_ns - pts_ns
-        self._device_ns, self._last_ns = pts_ns + self._shift_ns, arrival_ns
+        self._device_ns = pts_ns + self._shift_ns
         return self._device_ns
 
-    def health(self) -> Health:
-        """State and counters."""
+    def _stamps(self) -> tuple[Clock, FrameEvent]:
         used = self._fault is SenderFault.NONE and self._frames > 0
         known = self._fault in (SenderFault.UNDECLARED, SenderFault.NO_UTC)
         clock = Clock.DEVICE if known else Clock.UNKNOWN
-        told = [self._detail, self._meaning()]
-        told += [f"stream time began anew {self._jumps} times"] if self._jumps else []
-        return Health(
-            self._state,
-            frames=self._frames,
-            errors=self._errors,
-            reconnects=self._reconnects,
-            last_ns=self._last_ns,
-            stamp_clock=Clock.MONOTONIC_RAW if used else clock,
-            stamp_event=self._options.sender.event if used or known else FrameEvent.ARRIVAL,
-            detail="; ".join(filter(None, told)),
-        )
+        event = self._options.sender.event if used or known else FrameEvent.ARRIVAL
+        return Clock.MONOTONIC_RAW if used else clock, event
+
+    def _told(self) -> list[str]:
+        jumps = [f"stream time began anew {self._jumps} times"] if self._jumps else []
+        return [self._meaning(), *jumps]
 
     def _meaning(self) -> str:
         """What the times of the latest frames are made of."""

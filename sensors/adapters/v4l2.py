@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -49,7 +50,7 @@ _RAW_FORMATS: dict[str, tuple[float, int, int | None]] = {
 _COMPRESSED = frozenset({"MJPEG", "MJPG", "JPEG"})
 
 
-class V4l2Camera(Reopening):
+class V4l2Camera(Reopening[RawFrame]):
     """Frames of a device node.
 
     Memory: the driver's buffers and one picture. `frames` survives unplugging: the adapter says
@@ -81,12 +82,10 @@ class V4l2Camera(Reopening):
         self._counter = FrameCounter()
         self._faults: Counter[StampFault] = Counter()
         self._distrusted = 0
-        self._frames = self._errors = 0
-        self._last_ns: int | None = None
         self._event = FrameEvent.ARRIVAL
         self.mode: SensorMode | None = None
 
-    def open(self) -> None:
+    def _open(self) -> None:
         """Open the node and start it; see `LinuxpyDevice` for what it raises.
 
         Raises:
@@ -103,7 +102,6 @@ class V4l2Camera(Reopening):
         self._device, self._layout = device, layout
         self.mode = sensor_mode(layout, device.controls())
         self._line_ns = self.mode.line_time_ns if self.mode else 0.0
-        self._state = HealthState.OK
 
     @property
     def _is_open(self) -> bool:
@@ -124,9 +122,7 @@ class V4l2Camera(Reopening):
         try:
             captured = self._device.read(STALE_PERIODS * period_ns / NS_PER_S)
         except OSError as error:
-            self._state = HealthState.GONE
-            self._detail = f"{self._wanted.path}: {error.strerror or error}"
-            self._release()
+            self._lose(f"{self._wanted.path}: {error.strerror or error}")
             return None
         if captured is None:
             self._state = HealthState.STALE
@@ -151,8 +147,7 @@ class V4l2Camera(Reopening):
         if picture is None:
             self._errors += 1
             return None
-        self._frames += 1
-        self._last_ns, self._event = pair.raw_ns, stamp.event
+        self._event = stamp.event
         return RawFrame(
             camera=self._camera,
             sequence=index,
@@ -164,21 +159,12 @@ class V4l2Camera(Reopening):
         )
 
     def health(self) -> Health:
-        """State and counters."""
-        faults = [f"{count} stamps {fault.value}" for fault, count in self._faults.items()]
-        restarts = self._counter.restarts
-        told = [f"counter restarted {restarts} times"] if restarts else []
-        return Health(
-            self._state,
-            frames=self._frames,
+        """State and counters; stamps that are not used count as errors."""
+        return replace(
+            super().health(),
             dropped=self._counter.dropped,
             duplicates=self._counter.duplicates,
             errors=self._errors + sum(self._faults.values()),
-            reconnects=self._reconnects,
-            last_ns=self._last_ns,
-            stamp_clock=Clock.MONOTONIC_RAW,
-            stamp_event=self._event,
-            detail="; ".join(filter(None, [self._detail, *faults, *told])),
         )
 
     def _release(self) -> None:
@@ -186,6 +172,14 @@ class V4l2Camera(Reopening):
         if device is not None:
             device.close()
 
+
+    def _stamps(self) -> tuple[Clock, FrameEvent]:
+        return Clock.MONOTONIC_RAW, self._event
+
+    def _told(self) -> list[str]:
+        faults = [f"{count} stamps {fault.value}" for fault, count in self._faults.items()]
+        restarts = self._counter.restarts
+        return faults + ([f"counter restarted {restarts} times"] if restarts else [])
 
 def sensor_mode(layout: Layout, controls: dict[int, int]) -> SensorMode | None:
     """Line time and period by the sensor's own controls; None where the driver has them not."""

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncline.errors import MediaError
-from syncline.sensors.adapter import Health, HealthState
 from syncline.sensors.adapters.gopro import bind_exposures, read_telemetry
 from syncline.sensors.adapters.matroska import missing_bytes
+from syncline.sensors.adapters.recorded import Recorded
 from syncline.sensors.adapters.sidecar import read_sidecar, sidecar_path
 from syncline.sensors.adapters.stamps import FrameStamps
 from syncline.sensors.frame import Exposure, FrameEvent, Quality, RawFrame, Stamp
@@ -37,7 +37,7 @@ COARSE_TICK_NS = 100_000
 """Container ticks longer than this lose more than a frame's timing is worth (Matroska: 1 ms)."""
 
 
-class VideoFile:
+class VideoFile(Recorded[RawFrame]):
     """Frames of a video file in presentation order.
 
     Memory: one decoded frame and the decoder's own reference frames; with stamps or telemetry also
@@ -62,16 +62,13 @@ class VideoFile:
         threads: int = 1,
         as_recorded: bool = False,
     ) -> None:
+        super().__init__()
         self._path = path
         self._camera = camera
         self._start_ns = start_ns
         self._threads = threads
         self._as_recorded = as_recorded
         self._container: av.container.InputContainer | None = None
-        self._frames = 0
-        self._errors = 0
-        self._state = HealthState.CLOSED
-        self._last_ns: int | None = None
         self.tick_ns = 0.0
         self.period_ns = 0.0
         self.frame_count = 0
@@ -79,10 +76,10 @@ class VideoFile:
         self.quality = Quality.NO_EXPOSURE
         self._offsets_ns: NDArray[np.int64] | None = None
         self._exposures: tuple[Exposure | None, ...] = ()
-        self._stamps: FrameStamps | None = None
+        self._stamps_beside: FrameStamps | None = None
         self._notes: list[str] = []
 
-    def open(self) -> None:
+    def _open(self) -> None:
         """Open the file and read the stream's geometry.
 
         Raises:
@@ -96,29 +93,28 @@ class VideoFile:
                 remedy="Check the path, or re-encode it with: ffmpeg -i IN -c:v libx264 OUT.mp4",
             ) from error
         if not self._container.streams.video:
-            self.close()
+            self._release()
             raise MediaError(f"{self._path} has no video stream", remedy="Give a video file")
         stream = self._container.streams.video[0]
         stream.thread_count = self._threads
         stream.thread_type = "FRAME" if self._threads > 1 else "SLICE"
         self._read_geometry(stream)
         self._read_extras()
-        self._state = HealthState.OK
 
     def _read_extras(self) -> None:
         """Stamps beside the file and exposures inside it; damaged telemetry costs no picture."""
         assert self._container is not None
         self._notes = []
         sidecar = sidecar_path(self._path)
-        self._stamps = None if sidecar is None else read_sidecar(sidecar)
+        self._stamps_beside = None if sidecar is None else read_sidecar(sidecar)
         self._offsets_ns, self._exposures = None, ()
         if any(stream.type == "data" for stream in self._container.streams):
             self._read_exposures()
-        if sidecar is not None and self._stamps is not None:
+        if sidecar is not None and self._stamps_beside is not None:
             self._notes.append(f"times from {sidecar.name}")
             if self._offsets_ns is None:
                 self._offsets_ns = presentation_offsets(self._path)
-            self._stamps.check_count(len(self._offsets_ns), self._path)
+            self._stamps_beside.check_count(len(self._offsets_ns), self._path)
 
     def _read_exposures(self) -> None:
         try:
@@ -150,14 +146,12 @@ class VideoFile:
         self.period_ns = float(NS_PER_S / rate) if rate else 0.0
         self.frame_count = stream.frames
 
-    def frames(self) -> Iterator[RawFrame]:
+    def _read(self) -> Iterator[RawFrame]:
         """Frames in presentation order; a truncated tail ends the stream and is counted.
 
         Raises:
             MediaError: Not a single picture could be decoded.
         """
-        if self._container is None:
-            self.open()
         assert self._container is not None
         stream = self._container.streams.video[0]
         time_base = stream.time_base or Fraction(1, 90_000)
@@ -183,7 +177,6 @@ class VideoFile:
         if not self.frame_count and (lost := missing_bytes(self._path)):
             self._errors += 1
             self._notes.append(f"its last {lost} bytes are missing")
-        self._state = HealthState.ENDED
 
     def _pictures(self, stream: av.video.VideoStream) -> Iterator[tuple[int | None, Image]]:
         """Presentation time and pixels of each picture."""
@@ -209,21 +202,18 @@ class VideoFile:
         t_ns = self._start_ns + offset_ns
         stamp: Stamp | None = Stamp(t_ns, Clock.MONOTONIC_RAW, FrameEvent.EOF, sigma_ns)
         exposure = self._exposures[index] if index < len(self._exposures) else None
-        if self._stamps is not None:
-            stamp = self._stamps.of(index)
-            exposure = self._stamps.exposure_of(index) or exposure
+        if self._stamps_beside is not None:
+            stamp = self._stamps_beside.of(index)
+            exposure = self._stamps_beside.exposure_of(index) or exposure
         if stamp is None:
             self._errors += 1
             return None
-        t_ns = stamp.t_ns
-        self._frames += 1
-        self._last_ns = t_ns
         return RawFrame(
             camera=self._camera,
             sequence=index,
             device_ticks=None,
             driver=stamp,
-            arrival=Stamp(t_ns, Clock.MONOTONIC_RAW, FrameEvent.ARRIVAL),
+            arrival=Stamp(stamp.t_ns, Clock.MONOTONIC_RAW, FrameEvent.ARRIVAL),
             exposures=() if exposure is None else (exposure,),
             payload=image,
         )
@@ -232,27 +222,18 @@ class VideoFile:
         assert self._offsets_ns is not None
         return int(np.searchsorted(self._offsets_ns, offset_ns))
 
-    def health(self) -> Health:
-        """State and counters."""
-        coarse = " (coarse)" if self.tick_ns > COARSE_TICK_NS else ""
-        tick = f"container tick {self.tick_ns / 1e3:g} us{coarse}"
-        return Health(
-            self._state,
-            frames=self._frames,
-            errors=self._errors,
-            last_ns=self._last_ns,
-            stamp_clock=Clock.MONOTONIC_RAW,
-            stamp_event=FrameEvent.EOF if self._stamps is None else self._stamps.event,
-            detail="; ".join([tick, *self._notes]),
-        )
+    def _stamps(self) -> tuple[Clock, FrameEvent]:
+        event = FrameEvent.EOF if self._stamps_beside is None else self._stamps_beside.event
+        return Clock.MONOTONIC_RAW, event
 
-    def close(self) -> None:
-        """Close the file."""
-        if self._container is not None:
-            self._container.close()
-            self._container = None
-        if self._state is not HealthState.ENDED:
-            self._state = HealthState.CLOSED
+    def _told(self) -> list[str]:
+        coarse = " (coarse)" if self.tick_ns > COARSE_TICK_NS else ""
+        return [f"container tick {self.tick_ns / 1e3:g} us{coarse}", *self._notes]
+
+    def _release(self) -> None:
+        container, self._container = self._container, None
+        if container is not None:
+            container.close()
 
 
 def presentation_offsets(path: Path) -> NDArray[np.int64]:

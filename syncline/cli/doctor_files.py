@@ -7,10 +7,15 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from syncline.cli.doctor_checks import Finding
 from syncline.cli.doctor_sensors import LOOK_FRAMES, meaning
 from syncline.errors import LogError, MediaError, SynclineError
+
+if TYPE_CHECKING:
+    from syncline.sensors.adapter import Sample, SensorAdapter
+    from syncline.sensors.adapters.can import CanFrame
 
 AREA = "files"
 HEAD_BYTES = 1 << 16
@@ -78,32 +83,31 @@ def _utc(utc_ns: int) -> str:
 
 
 def _mf4(path: Path) -> str:
-    from syncline.sensors.adapters.can_logs import Mf4Log
+    from syncline.sensors.adapters.mf4_log import Mf4Log
 
-    log = Mf4Log(path)
-    buses: Counter[str] = Counter()
-    first_ns = last_ns = None
-    for frame in log.frames():
-        buses[frame.channel] += 1
-        first_ns = frame.t_ns if first_ns is None else first_ns
-        last_ns = frame.t_ns
-    seconds = ((last_ns or 0) - (first_ns or 0)) / 1e9
-    told = ", ".join(f"{count} of {bus}" for bus, count in sorted(buses.items()))
-    odd = (
-        f"; {log.errors} damaged, {log.backward} out of order" if log.errors + log.backward else ""
-    )
-    return f"CAN log (MF4), {seconds:.1f} s: {told}; stamp: reception, the logger's own clock{odd}"
+    return _buses(Mf4Log(path), "CAN log (MF4)", "the logger's own clock")
 
 
 def _candump(path: Path) -> str:
     from syncline.sensors.adapters.can import CandumpLog
 
-    log = CandumpLog(path)
-    buses = Counter(frame.channel for frame in log.frames())
+    clock = "by the kernel, REALTIME of the recording machine"
+    return _buses(CandumpLog(path), "CAN log (candump)", clock)
+
+
+def _buses(log: SensorAdapter[Sample[CanFrame]], what: str, clock: str) -> str:
+    buses: Counter[str] = Counter()
+    first_ns = last_ns = None
+    for sample in log.frames():
+        buses[sample.sensor] += 1
+        last_ns = sample.arrival.t_ns
+        first_ns = last_ns if first_ns is None else first_ns
+    seconds = ((last_ns or 0) - (first_ns or 0)) / 1e9
     told = ", ".join(f"{count} of {bus}" for bus, count in sorted(buses.items()))
-    damaged = f"; {log.errors} damaged lines" if log.errors else ""
-    clock = "REALTIME of the recording machine"
-    return f"CAN log (candump): {told}; stamp: reception, by the kernel, {clock}{damaged}"
+    health = log.health()
+    odd = [f"{health.errors} damaged"] if health.errors else []
+    odd += [health.detail] if health.detail else []
+    return "; ".join([f"{what}, {seconds:.1f} s: {told}", f"stamp: reception, {clock}", *odd])
 
 
 def _imu(path: Path) -> str:

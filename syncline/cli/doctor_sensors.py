@@ -130,7 +130,7 @@ def _container(section: CameraSection) -> str:
     return detail
 
 
-def _look(adapter: SensorAdapter, frames: list[RawFrame]) -> None:
+def _look(adapter: SensorAdapter[RawFrame], frames: list[RawFrame]) -> None:
     for frame in adapter.frames():
         frames.append(frame)
         if len(frames) == LOOK_FRAMES:

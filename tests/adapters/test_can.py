@@ -10,6 +10,7 @@ import struct
 import sys
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,18 +18,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncline.errors import DeviceError, LogError, UsageError
-from syncline.sensors.adapters.can import (
+from syncline.sensors.adapter import HealthState, Sample
+from syncline.sensors.adapters.can import CandumpLog, CanFrame, parse_candump
+from syncline.sensors.adapters.can_decoder import CanDecoder
+from syncline.sensors.adapters.kernel_stamps import KernelStamps
+from syncline.sensors.adapters.mf4_log import Mf4Log
+from syncline.sensors.adapters.socket_can import (
+    READ_S,
     SO_RXQ_OVFL,
     SO_TIMESTAMPNS,
-    CandumpLog,
-    CanFrame,
     SocketCan,
     open_can_socket,
-    parse_candump,
 )
-from syncline.sensors.adapters.can_logs import CanDecoder, Mf4Log
-from syncline.sensors.adapters.kernel_stamps import KernelStamps
-from syncline.timebase import Clock, PairedRead
+from syncline.timebase import Clock, ManualClock, PairedRead
 
 RAW_NS, REAL_NS = 5_000_000_000, 1_700_000_000_123_456_789
 
@@ -46,7 +48,7 @@ class FakeSocket:
         self.items, self.closed = list(items), False
 
     def settimeout(self, value: float | None) -> None:
-        assert value == 1.0
+        assert value == READ_S
 
     def recvmsg(
         self, size: int, control: int
@@ -64,39 +66,46 @@ def classic(word: int, data: bytes) -> bytes:
     return struct.pack("=IB3x8s", word, len(data), data)
 
 
-def bus(*items: object) -> SocketCan:
-    return SocketCan("can0", connect=lambda _: FakeSocket(*items), pair=pair)  # type: ignore[arg-type]
+def heard(*sockets: list[object]) -> tuple[list[Sample[CanFrame]], SocketCan]:
+    """All frames of an interface that is opened once for each list, and absent after the last."""
+    waiting = [FakeSocket(*items) for items in sockets]  # type: ignore[arg-type]
+
+    def connect(interface: str) -> FakeSocket:
+        if not waiting:
+            bus.close()
+            raise DeviceError(f"CAN interface {interface}: No such device")
+        return waiting.pop(0)
+
+    bus = SocketCan("can0", clock=ManualClock(RAW_NS), connect=connect, pair=pair)
+    return list(bus.frames()), bus
+
+
+DOWN = OSError(errno.ENETDOWN, "Network is down")
 
 
 def test_kernel_stamps_move_to_the_raw_clock_to_the_nanosecond() -> None:
     fd = struct.pack("=IBB2x64s", 0x8CF00400, 12, 0, bytes(range(12)))
-    found = bus((classic(0x123, b"\1\2"), [stamp(REAL_NS - 250_001)]), (fd, [stamp(REAL_NS - 7)]))
-    first, second = found.read(), found.read()
-    assert first is not None
-    assert second is not None
-    assert (first.t_ns, first.id, first.extended, first.data) == (
-        RAW_NS - 250_001,
-        0x123,
-        False,
-        b"\1\2",
+    (first, second), _ = heard(
+        [(classic(0x123, b"\1\2"), [stamp(REAL_NS - 250_001)]), (fd, [stamp(REAL_NS - 7)]), DOWN]
     )
-    assert first.clock is Clock.MONOTONIC_RAW
-    assert 0.0 < first.sigma_ns < 100.0
-    assert (second.id, second.extended, second.data) == (0xCF00400, True, bytes(range(12)))
+    assert (first.arrival.t_ns, first.arrival.clock) == (RAW_NS - 250_001, Clock.MONOTONIC_RAW)
+    assert 0.0 < first.arrival.sigma_ns < 100.0
+    assert first.payload == CanFrame(0x123, False, b"\1\2")
+    assert second.payload == CanFrame(0xCF00400, True, bytes(range(12)))
 
 
 def test_a_stamp_that_a_clock_step_made_absurd_is_replaced_and_counted() -> None:
-    found = bus(
-        (classic(1, b""), [stamp(REAL_NS + 3_600_000_000_000)]),
-        (classic(1, b""), [stamp(REAL_NS - 3_600_000_000_000)]),
-        (classic(1, b""), []),
+    found, bus = heard(
+        [
+            (classic(1, b""), [stamp(REAL_NS + 3_600_000_000_000)]),
+            (classic(1, b""), [stamp(REAL_NS - 3_600_000_000_000)]),
+            (classic(1, b""), []),
+            DOWN,
+        ]
     )
-    for _ in range(3):
-        frame = found.read()
-        assert frame is not None
-        assert frame.t_ns == RAW_NS
-        assert frame.sigma_ns >= 1e6
-    assert found.unstamped == 3
+    assert [sample.arrival.t_ns for sample in found] == [RAW_NS] * 3
+    assert all(sample.arrival.sigma_ns >= 1e6 for sample in found)
+    assert "3 frames timed by their reading" in bus.health().detail
 
 
 class Machine:
@@ -180,29 +189,48 @@ def test_losses_of_the_kernel_are_counted_over_reopening() -> None:
         told = socket.SOL_SOCKET, SO_RXQ_OVFL, struct.pack("=I", count)
         return classic(1, b""), [stamp(REAL_NS), told]
 
-    sockets = [FakeSocket(counted(3), counted(5), OSError(errno.ENETDOWN, "down")),
-               FakeSocket(counted(2))]  # fmt: skip
-    found = SocketCan("can0", connect=lambda _: sockets.pop(0), pair=pair)
-    found.read()
-    found.read()
-    assert found.dropped == 5
-    with pytest.raises(DeviceError):
-        found.read()
-    found.read()
-    assert found.dropped == 7
+    found, bus = heard([counted(3), counted(5), DOWN], [counted(2), DOWN])
+    health = bus.health()
+    assert (len(found), health.frames, health.dropped, health.reconnects) == (3, 3, 7, 1)
 
 
 def test_silence_nonsense_and_unplugging() -> None:
-    found = bus(
-        TimeoutError(),
-        (b"short", []),
-        (struct.pack("=IB3x8s", 1, 200, b""), []),
-        OSError(errno.ENETDOWN, "Network is down"),
-    )
-    assert [found.read(), found.read(), found.read()] == [None, None, None]
-    assert found.errors == 2
-    with pytest.raises(DeviceError, match="can0: Network is down"):
-        found.read()
+    nonsense: list[Any] = [(b"short", []), (struct.pack("=IB3x8s", 1, 200, b""), [])]
+    states = []
+
+    class Watched(FakeSocket):
+        def recvmsg(self, size: int, control: int) -> tuple[bytes, list[Any], int, object]:
+            states.append((bus.health().state, bus.health().detail))
+            return super().recvmsg(size, control)
+
+    sockets: list[Any] = [
+        Watched(TimeoutError(), *nonsense, DOWN),
+        DeviceError("CAN interface can0: No such device"),
+        Watched((classic(1, b""), [stamp(REAL_NS)]), DOWN),
+    ]
+
+    def connect(_: str) -> FakeSocket:
+        states.append((bus.health().state, bus.health().detail))
+        step = sockets.pop(0)
+        if isinstance(step, DeviceError):
+            raise step
+        assert isinstance(step, Watched)
+        return step
+
+    bus = SocketCan("can0", "body", clock=ManualClock(0), connect=connect, pair=pair)
+    frames = bus.frames()
+    assert next(frames).sensor == "body"
+    health = bus.health()
+    assert (health.frames, health.errors, health.reconnects) == (1, 2, 1)
+    assert [state for state, _ in states] == [
+        HealthState.CLOSED,
+        *[HealthState.OK] * 4,  # a silent bus is in order
+        *[HealthState.GONE] * 2,
+        HealthState.OK,
+    ]
+    assert [detail for _, detail in states[5:7]] == [
+        "CAN interface can0: Network is down", "CAN interface can0: No such device",
+    ]  # fmt: skip
 
 
 def test_an_absent_interface_is_a_typed_error() -> None:
@@ -213,14 +241,16 @@ def test_an_absent_interface_is_a_typed_error() -> None:
 def test_candump_lines() -> None:
     frame = parse_candump("(1436509052.249713) vcan0 12345678#DEADBEEF\n")
     assert frame is not None
-    assert frame.t_ns == 1_436_509_052_249_713_000
-    assert (frame.id, frame.extended, frame.data.hex()) == (0x12345678, True, "deadbeef")
+    assert frame.arrival.t_ns == 1_436_509_052_249_713_000
+    assert frame.arrival.bias_ns == (0, 999)  # candump cuts off what is below a microsecond
+    assert (frame.sensor, frame.payload.id, frame.payload.extended) == ("vcan0", 0x12345678, True)
+    assert frame.payload.data.hex() == "deadbeef"
     fd = parse_candump("(1.000000001) can1 7FF##1" + "00" * 64)
     assert fd is not None
-    assert (fd.t_ns, len(fd.data)) == (1_000_000_001, 64)
+    assert (fd.arrival.t_ns, len(fd.payload.data)) == (1_000_000_001, 64)
     remote = parse_candump("(1.0) can1 001#R")
     assert remote is not None
-    assert remote.remote
+    assert remote.payload.remote
     for bad in ("", "(x) can0 1#", "(1.0) can0 123#ABC", "(1.0) can0 123#" + "00" * 65):
         assert parse_candump(bad) is None
 
@@ -229,8 +259,8 @@ def test_a_damaged_candump_log_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
     path.write_bytes(b"(1.5) can0 123#00\n\xff\xfe\n" + b"A" * 3000 + b"\n(2.5) can0 123#01\n")
     log = CandumpLog(path)
-    assert [frame.data for frame in log.frames()] == [b"\0", b"\1"]
-    assert log.errors > 0
+    assert [sample.payload.data for sample in log.frames()] == [b"\0", b"\1"]
+    assert log.health().errors > 0
     path.write_bytes(b"nothing\n")
     with pytest.raises(LogError, match="none of 1 lines"):
         list(CandumpLog(path).frames())
@@ -247,14 +277,14 @@ def test_mf4_times_and_signals_are_those_of_an_independent_decoding(canmod: Path
     """Logger time and GPS epoch of each second agree with the table that lies beside the log."""
     decoder = CanDecoder(canmod / "canmod-gps.dbc")
     got: dict[int, int] = {}
-    for frame in itertools.islice(Mf4Log(canmod / "00000001-60FE3F04.MF4").frames(), 40_000):
-        if frame.id != 2:
+    for sample in itertools.islice(Mf4Log(canmod / "00000001-60FE3F04.MF4").frames(), 40_000):
+        if sample.payload.id != 2:
             continue
-        decoded = decoder.decode(frame)
+        decoded = decoder.decode(sample.payload)
         assert decoded is not None
         name, signals = decoded
         assert name == "gnss_time"
-        got[round(float(signals["Epoch"]) * 1e3)] = frame.t_ns
+        got[round(float(signals["Epoch"]) * 1e3)] = sample.arrival.t_ns
     with (canmod / "derived_gnss_1hz.csv").open() as file:
         rows = list(csv.DictReader(file))
     away_ns = [
@@ -272,8 +302,8 @@ def test_j1939_messages_match_by_group_whoever_sends_them(shared_data: Path) -> 
     folder = shared_data / "drive_logs" / "css_can"
     decoder = CanDecoder(folder / "CSS-Electronics-SAE-J1939-DEMO.dbc")
     speeds = []
-    for frame in Mf4Log(folder / "FCBF0606_00000001-60B621D9.MF4").frames():
-        decoded = decoder.decode(frame)
+    for sample in Mf4Log(folder / "FCBF0606_00000001-60B621D9.MF4").frames():
+        decoded = decoder.decode(sample.payload)
         if decoded and decoded[0] == "EEC1":
             speeds.append(float(decoded[1]["EngineSpeed"]))
     assert len(speeds) == 577
@@ -283,8 +313,8 @@ def test_j1939_messages_match_by_group_whoever_sends_them(shared_data: Path) -> 
 
 def test_short_frames_do_not_decode(canmod: Path) -> None:
     decoder = CanDecoder(canmod / "canmod-gps.dbc")
-    assert decoder.decode(CanFrame(0, Clock.DEVICE, "can0", 3, False, b"\1")) is None
-    assert decoder.decode(CanFrame(0, Clock.DEVICE, "can0", 999, False, b"\1")) is None
+    assert decoder.decode(CanFrame(3, False, b"\1")) is None
+    assert decoder.decode(CanFrame(999, False, b"\1")) is None
     assert (decoder.errors, decoder.unknown) == (1, 1)
 
 

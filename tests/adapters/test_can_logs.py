@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from syncline.errors import LogError
-from syncline.sensors.adapters import can_logs
+from syncline.sensors.adapter import Sample
+from syncline.sensors.adapters import mf4_log
 from syncline.sensors.adapters.can import CanFrame
-from syncline.sensors.adapters.can_logs import Mf4Log
+from syncline.sensors.adapters.mf4_log import Mf4Log
 
 asammdf = pytest.importorskip("asammdf")
 
@@ -42,7 +43,7 @@ def write_log(path: Path, buses: list[tuple[int, list[float]]]) -> None:
         log.save(path, overwrite=True)
 
 
-def frames_of(path: Path) -> tuple[list[CanFrame], Mf4Log]:
+def frames_of(path: Path) -> tuple[list[Sample[CanFrame]], Mf4Log]:
     log = Mf4Log(path)
     return list(log.frames()), log
 
@@ -51,7 +52,7 @@ def frames_of(path: Path) -> tuple[list[CanFrame], Mf4Log]:
 def test_buses_that_a_file_stores_apart_come_in_order_of_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    monkeypatch.setattr(can_logs, "CHUNK_ROWS", chunk)
+    monkeypatch.setattr(mf4_log, "CHUNK_ROWS", chunk)
     rng = np.random.default_rng(3)
     buses = [
         (bus, np.sort(np.round(rng.uniform(0.0, 5.0, count), 6)).tolist())
@@ -61,21 +62,21 @@ def test_buses_that_a_file_stores_apart_come_in_order_of_time(
     write_log(path, buses)
     frames, log = frames_of(path)
     assert len(frames) == 261
-    times = [frame.t_ns for frame in frames]
+    times = [frame.arrival.t_ns for frame in frames]
     assert times == sorted(times)
     for bus, times_s in buses:
-        own = [frame for frame in frames if frame.channel == f"can{bus}"]
-        assert [frame.data[1] for frame in own] == list(range(len(own)))
+        own = [frame for frame in frames if frame.sensor == f"can{bus}"]
+        assert [frame.payload.data[1] for frame in own] == list(range(len(own)))
         wanted = [START_NS + round(t * 1e9) for t in times_s]
-        assert [frame.t_ns for frame in own] == wanted
-    assert (log.errors, log.backward) == (0, 0)
+        assert [frame.arrival.t_ns for frame in own] == wanted
+    assert (log.health().errors, log.health().detail) == (0, "")
 
 
 def test_frames_of_one_instant_keep_the_order_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "log.mf4"
     write_log(path, [(2, [1.0, 1.0, 2.0]), (1, [1.0, 2.0])])
     frames, _ = frames_of(path)
-    assert [(f.channel, f.data[1]) for f in frames] == [
+    assert [(f.sensor, f.payload.data[1]) for f in frames] == [
         ("can2", 0), ("can2", 1), ("can1", 0), ("can2", 2), ("can1", 1),
     ]  # fmt: skip
 
@@ -85,8 +86,8 @@ def test_a_bus_that_steps_back_is_told(tmp_path: Path) -> None:
     write_log(path, [(1, [1.0, 2.0, 1.5, 3.0]), (2, [1.2, 2.5])])
     frames, log = frames_of(path)
     assert len(frames) == 6
-    assert log.backward == 1
-    assert [f.t_ns for f in frames if f.channel == "can2"] == [
+    assert log.health().detail == "1 frames before an earlier one"
+    assert [f.arrival.t_ns for f in frames if f.sensor == "can2"] == [
         START_NS + 1_200_000_000, START_NS + 2_500_000_000,
     ]  # fmt: skip
 
@@ -94,7 +95,7 @@ def test_a_bus_that_steps_back_is_told(tmp_path: Path) -> None:
 def test_a_log_with_absurdly_many_groups_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(can_logs, "MAX_GROUPS", 2)
+    monkeypatch.setattr(mf4_log, "MAX_GROUPS", 2)
     path = tmp_path / "log.mf4"
     write_log(path, [(bus, [1.0]) for bus in (1, 2, 3)])
     with pytest.raises(LogError, match="3 groups, limit 2"):

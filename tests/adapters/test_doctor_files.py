@@ -44,8 +44,8 @@ def test_files_of_our_own(tmp_path: Path) -> None:
     dump = tmp_path / "bus.log"
     dump.write_text("(1436509052.249713) can0 123#DEADBEEF\n(1436509052.3) can1 124#00\nx\n")
     assert told(dump) == (
-        "CAN log (candump): 1 of can0, 1 of can1; stamp: reception, by the kernel, REALTIME of "
-        "the recording machine; 1 damaged lines"
+        "CAN log (candump), 0.1 s: 1 of can0, 1 of can1; stamp: reception, by the kernel, REALTIME "
+        "of the recording machine; 1 damaged"
     )
 
 

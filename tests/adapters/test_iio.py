@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncline.errors import DeviceError
-from syncline.sensors.adapter import HealthState, SensorAdapter
+from syncline.sensors.adapter import HealthState, Sample, SensorAdapter
 from syncline.sensors.adapters import reopening
 from syncline.sensors.adapters.iio import COARSE_NS, IioImu
 from syncline.sensors.adapters.iio_scan import Element, ScanLayout, ScanType
 from syncline.sensors.adapters.iio_sysfs import IioDevice
 from syncline.sensors.adapters.imu import ImuReading
-from syncline.sensors.frame import FrameEvent, RawFrame
+from syncline.sensors.frame import FrameEvent
 from syncline.timebase import Clock, OsClock, PairedRead, paired_read
 
 PERIOD_NS = 5_000_000
@@ -173,10 +173,12 @@ def feed(node: Path, chunks: list[bytes], pause_s: float = 0.01) -> None:
             time.sleep(pause_s)
 
 
-def run(imu: IioImu, device: FakeDevice, chunks: list[bytes], count: int) -> list[RawFrame]:
+def run(
+    imu: IioImu, device: FakeDevice, chunks: list[bytes], count: int
+) -> list[Sample[ImuReading]]:
     imu.open()
     thread = later(lambda: feed(device.node, chunks))
-    found: list[RawFrame] = []
+    found: list[Sample[ImuReading]] = []
     try:
         for frame in imu.frames():
             found.append(frame)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,10 @@ from syncline.edge.config import CanSection, load_edge_config
 from syncline.edge.records import Output
 from syncline.errors import ConfigError, DeviceError, LogError
 from syncline.messages import syncline_pb2 as pb
+from syncline.sensors.adapter import Sample
 from syncline.sensors.adapters.can import CanFrame
+from syncline.sensors.adapters.reopening import Reopening
+from syncline.sensors.frame import FrameEvent, Stamp
 from syncline.timebase import Clock, ManualClock
 
 DBC = """VERSION ""
@@ -32,34 +36,42 @@ kind = "synthetic"
 """
 
 
-def frame(t_ns: int, kmh: float = 36.0, *, identifier: int = 256, error: bool = False) -> CanFrame:
+def frame(
+    t_ns: int, kmh: float = 36.0, *, identifier: int = 256, error: bool = False
+) -> Sample[CanFrame]:
     data = round(kmh * 100).to_bytes(2, "little") + bytes(6)
-    return CanFrame(t_ns, Clock.MONOTONIC_RAW, "can0", identifier, False, data, error=error)
+    stamp = Stamp(t_ns, Clock.MONOTONIC_RAW, FrameEvent.ARRIVAL)
+    return Sample("can0", None, None, stamp, CanFrame(identifier, False, data, error=error))
 
 
-class Bus:
-    """Gives what the test puts in; raises once for each entry that is an error."""
+class Bus(Reopening[Sample[CanFrame]]):
+    """Gives what the test puts in; goes away at each error, and is silent after the last item."""
 
-    def __init__(self, *items: CanFrame | DeviceError) -> None:
+    def __init__(self, *items: Sample[CanFrame] | DeviceError) -> None:
+        super().__init__(None)
         self.items = list(items)
-        self.opened = self.closed = 0
+        self.held = False
         self.empty = threading.Event()
 
-    def open(self) -> None:
-        self.opened += 1
+    def _open(self) -> None:
+        self.held = True
 
-    def read(self, timeout_s: float) -> CanFrame | None:
-        if not self.items:
+    @property
+    def _is_open(self) -> bool:
+        return self.held
+
+    def _some(self) -> Iterator[Sample[CanFrame]]:
+        item = self.items.pop(0) if self.items else None
+        if item is None:
             self.empty.set()
-            time.sleep(0.001)
-            return None
-        item = self.items.pop(0)
-        if isinstance(item, DeviceError):
-            raise item
-        return item
+            self._closed.wait(0.001)
+        elif isinstance(item, DeviceError):
+            self._lose(item.message)
+        else:
+            yield item
 
-    def close(self) -> None:
-        self.closed += 1
+    def _release(self) -> None:
+        self.held = False
 
 
 @pytest.fixture
@@ -70,7 +82,7 @@ def database(tmp_path: Path) -> Path:
 
 
 def played(
-    section: CanSection, clock: ManualClock, *items: CanFrame
+    section: CanSection, clock: ManualClock, *items: Sample[CanFrame]
 ) -> tuple[CanBus, list[Output]]:
     out: list[Output] = []
     source = Bus(*items)
@@ -113,16 +125,22 @@ def test_recording_can_be_left_off_and_speed_unasked() -> None:
     assert bus.speed_mps() is None
 
 
-def test_an_unplugged_bus_is_said_and_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncline.edge.sensor_thread.REOPEN_S", 0.01)
+def test_an_unplugged_bus_is_said_and_opened_again(caplog: pytest.LogCaptureFixture) -> None:
     source = Bus(frame(1), DeviceError("CAN interface can0: Network is down"), frame(2))
     seen: list[Output] = []
     bus = CanBus(CanSection(name="b", interface="can0"), ManualClock(5), seen.extend, source)
     bus.thread.start()
     assert source.empty.wait(5.0)
+    message = pb.Health()
+    bus.add_to(message)
+    assert (message.counters["can.b.frames"], message.counters["can.b.reconnects"]) == (2, 1)
+    assert bus.thread.trouble == ""
     bus.thread.close()
     assert [o.raw_ns for o in seen] == [1, 2]
-    assert (source.opened, bus.thread.reconnects, bus.thread.trouble) == (2, 1, "")
+    assert not source.held
+    assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == [
+        "gone: CAN interface can0: Network is down"
+    ]
 
 
 def test_an_absent_interface_is_a_line_and_the_rest_goes_on() -> None:
@@ -131,8 +149,10 @@ def test_an_absent_interface_is_a_line_and_the_rest_goes_on() -> None:
     deadline = time.monotonic() + 5.0
     while not bus.thread.trouble and time.monotonic() < deadline:
         time.sleep(0.01)
+    trouble = bus.thread.trouble
     bus.thread.close()
-    assert "nocan7" in bus.thread.trouble
+    assert "nocan7" in trouble
+    assert trouble.startswith("absent: ")
 
 
 @pytest.mark.parametrize(

@@ -61,11 +61,12 @@ def test_python_can_reads_the_same_at_the_same_time(bus: dict[str, Any]) -> None
 
 
 def test_a_bus_that_goes_away_comes_back(bus: dict[str, Any]) -> None:
-    """Down and up, deleted and made again: a typed error each time, then every frame."""
+    """Down and up, deleted and made again: told each time, opened again, then every frame."""
     assert bus["unplugged"]["told"] == [
-        "CAN interface vcan0: Network is down",
+        "gone: CAN interface vcan0: Network is down",
         "then 3 of 3",
-        "CAN interface vcan0: No such device",
+        "gone: CAN interface vcan0: No such device",
         "then 3 of 3",
     ]
+    assert bus["unplugged"]["reconnects"] == 2
     assert bus["absent"] == "CAN interface vcan7: No such device"

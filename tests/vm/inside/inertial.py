@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from syncline.errors import SynclineError
+from syncline.sensors.adapter import Sample
 from syncline.sensors.adapters.iio import IioImu
 from syncline.sensors.adapters.iio_sysfs import IioDevice
 from syncline.sensors.adapters.imu import ImuReading
-from syncline.sensors.frame import RawFrame
 from syncline.timebase import NS_PER_S, OsClock
 from tests.vm.guest import load_module
 
@@ -106,7 +106,7 @@ class Run:
 
     def __init__(self, imu: IioImu) -> None:
         self.imu = imu
-        self.frames: list[RawFrame] = []
+        self.frames: list[Sample[ImuReading]] = []
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -119,8 +119,7 @@ class Run:
         return not self._thread.is_alive()
 
 
-def described(frame: RawFrame) -> dict[str, Any]:
-    assert isinstance(frame.payload, ImuReading)
+def described(frame: Sample[ImuReading]) -> dict[str, Any]:
     driver = frame.driver
     return {
         "t_ns": None if driver is None else driver.t_ns,
