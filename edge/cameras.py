@@ -78,7 +78,8 @@ def _images(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter[RawF
 
 def _v4l2(section: CameraSection, clock: RawClock) -> tuple[SensorAdapter[RawFrame], Timer]:
     wanted = Wanted(section.path, section.width, section.height, section.fps)
-    camera = V4l2Camera(wanted, section.name, clock=clock)
+    reducible = section.decode == "reduced"
+    camera = V4l2Camera(wanted, section.name, clock=clock, reducible=reducible)
     return camera, DeclaredTimer(section, NS_PER_S / section.fps, lambda: camera.mode)
 
 

@@ -14,6 +14,7 @@ from syncline.edge.live_media import end
 from syncline.errors import ClockError, SensorDataError, SynclineError
 from syncline.sensors.adapter import Health, HealthState, SensorAdapter
 from syncline.sensors.frame import FrameTime, RawFrame
+from syncline.sensors.jpeg import JpegPicture
 
 _log = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ class Capture:
             return
         self.refusal = ""
         self._count_lost(timing, raw.arrival.t_ns)
-        assert isinstance(raw.payload, np.ndarray)
+        assert isinstance(raw.payload, np.ndarray | JpegPicture)
         self._captured(raw, timing)
         self._submit(Frame(raw.camera, timing.index, raw.payload, timing, raw.arrival.t_ns))
 

@@ -59,6 +59,8 @@ class CameraSection(Section, frozen=True, kw_only=True):
         direction: `top_bottom`, `bottom_top`, `left_right` or `right_left`.
         anchor: `trigger`, `readout` or `unknown`: what is periodic.
         exposure_us: Exposure where the camera does not report it: [shortest, longest].
+        decode: `full`, or `reduced`: a camera's JPEG is decoded at 1/2, 1/4 or 1/8 of its size
+            where the model's input is no larger; see docs/edge-runner.md.
     """
 
     name: Name
@@ -80,6 +82,7 @@ class CameraSection(Section, frozen=True, kw_only=True):
     direction: Literal["top_bottom", "bottom_top", "left_right", "right_left"] = "top_bottom"
     anchor: Literal["trigger", "readout", "unknown"] = "unknown"
     exposure_us: tuple[NotNegative, NotNegative] = (500.0, 18_000.0)
+    decode: Literal["full", "reduced"] = "full"
 
     def mode(self, width_px: int, height_px: int, period_ns: float) -> SensorMode:
         """The declared readout for pictures of a size."""
@@ -189,7 +192,8 @@ class RecordSection(Section, frozen=True, kw_only=True):
         segment_s: Length of a segment, seconds.
         quota_mb: Disk that recordings may use; the oldest unpinned segment goes first.
         images: Record the pictures too.
-        jpeg_quality: 1..100.
+        jpeg_quality: Of pictures that did not come as JPEG, 1..100; a camera's JPEG is recorded
+            as it came.
     """
 
     enabled: bool = True

@@ -11,6 +11,7 @@ from syncline.edge.config import CameraSection
 from syncline.edge.recorded_time import recorded_timer
 from syncline.errors import SensorDataError
 from syncline.sensors.frame import FrameEvent, FrameTime, RawFrame
+from syncline.sensors.jpeg import JpegPicture
 from syncline.sensors.mode import SensorMode, Shutter
 from syncline.sensors.timer import FrameTimer
 from syncline.timebase import NS_PER_S
@@ -57,7 +58,7 @@ class DeclaredTimer:
             SensorDataError: The frame contradicts the mode, the declared readout the controls', or
                 a live camera changed its resolution.
         """
-        assert isinstance(frame.payload, np.ndarray)
+        assert isinstance(frame.payload, np.ndarray | JpegPicture)
         size_px = frame.payload.shape[1], frame.payload.shape[0]
         if self._timer is None:
             told = self._told()

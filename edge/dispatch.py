@@ -103,6 +103,7 @@ class Dispatcher:
 
     def submit(self, frame: Frame) -> int:
         """See `Runner.submit`."""
+        self._decode_ahead(frame)
         held = 0
         told: list[Drop] = []
         with self._lock:
@@ -124,6 +125,13 @@ class Dispatcher:
                 self._wake(held)
         self._tell_drops(told)
         return held
+
+    def _decode_ahead(self, frame: Frame) -> None:
+        """A camera's thread decodes its JPEGs while the workers infer: two stages."""
+        for state in self.serving.slots.values():
+            engine, spec = state.engine, state.spec
+            if engine is not None and not spec.shadow_of and spec.sees(frame.camera):
+                engine.decode_ahead(frame)
 
     def _holds_back(self, lane: Lane) -> bool:
         """Whether a camera must wait: only while somebody is there to make space."""

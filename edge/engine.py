@@ -6,6 +6,7 @@ first; all else runs them in a row. An `Engine` is immutable: swapping a model i
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from syncline.edge.job import Frame, Latencies, Result
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.model.golden import GoldenProof, compare
 from syncline.edge.outputs import StuckDetector, implausible, not_finite
-from syncline.edge.preprocess import Geometry, Preprocessor
+from syncline.edge.preprocess import Geometry, Preprocessor, reduction_of
 from syncline.errors import (
     DeadlineError,
     HealthProofError,
@@ -30,6 +31,7 @@ from syncline.errors import (
     SensorDataError,
     SynclineError,
 )
+from syncline.sensors.jpeg import JpegPicture
 from syncline.timebase import RawClock
 
 _WARM_RUNS = 2
@@ -42,7 +44,7 @@ class Prepared:
     """A frame that is ready for the model.
 
     Attributes:
-        frame: The frame, its image decoded.
+        frame: The frame, its image decoded; a JPEG keeps what was decoded with it.
         tensor: The input tensor; valid until its preprocessor's ring comes round.
         geometry: Where the frame lies in it.
         taken_ns: When work on it began, CLOCK_MONOTONIC_RAW.
@@ -108,15 +110,33 @@ class Engine:
             SynclineError: The frame cannot be decoded or is no image.
         """
         taken_ns = clock.raw_ns()
-        pixels = _decode(frame)
+        denominator = self._denominator(frame)
+        pixels = _decode(frame, denominator)
         decoded_ns = clock.raw_ns()
-        tensor, geometry = pre(pixels)
+        tensor, geometry = pre(pixels, frame.size_px if denominator > 1 else None)
         ready_ns = clock.raw_ns()
-        if pixels is not frame.bgr:
+        if callable(frame.bgr):
             frame = dataclasses.replace(frame, bgr=pixels)
         return Prepared(
             frame, tensor, geometry, taken_ns, decoded_ns - taken_ns, ready_ns - decoded_ns
         )
+
+    def decode_ahead(self, frame: Frame) -> None:
+        """Decode a JPEG here and now, so that a worker finds it ready.
+
+        What is wrong with it is told when its turn comes.
+        """
+        if isinstance(frame.bgr, JpegPicture):
+            with contextlib.suppress(SynclineError, MemoryError):
+                frame.bgr.decode(self._denominator(frame))
+
+    def _denominator(self, frame: Frame) -> int:
+        """At what fraction of its size this model takes a frame."""
+        picture = frame.bgr
+        if not (isinstance(picture, JpegPicture) and picture.reducible):
+            return 1
+        spec = self.bundle.manifest.input
+        return reduction_of(spec, picture.width_px, picture.height_px)
 
     def run(
         self,
@@ -186,10 +206,10 @@ class Engine:
         return decoded, implausible(decoded, len(self.bundle.manifest.labels))
 
 
-def _decode(frame: Frame) -> NDArray[np.uint8]:
+def _decode(frame: Frame, denominator: int) -> NDArray[np.uint8]:
     """The image of a frame; whatever its decoder raises becomes a typed error."""
     try:
-        return frame.pixels()
+        return frame.pixels(denominator)
     except (SynclineError, MemoryError):
         raise
     except (cv2.error, ValueError, TypeError, OSError, EOFError, RuntimeError) as error:

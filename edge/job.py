@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from syncline.edge.decode.types import Boxes, Decoded, LabelMap, Scores
 from syncline.sensors.frame import FrameTime
+from syncline.sensors.jpeg import JpegPicture
 
-Pixels = NDArray[np.uint8] | Callable[[], NDArray[np.uint8]]
-"""A BGR image (H, W, 3), or a function that decodes it when, and only when, it is needed."""
+Pixels = NDArray[np.uint8] | JpegPicture | Callable[[], NDArray[np.uint8]]
+"""A BGR image (H, W, 3), or what is decoded only when it is needed: a JPEG, or a function."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,7 +24,7 @@ class Frame:
     Attributes:
         camera: Name of the camera.
         index: Number within the camera's stream.
-        bgr: uint8 (H, W, 3), blue first, or a function that makes it.
+        bgr: uint8 (H, W, 3), blue first, or what makes it: a JPEG, or a function.
         timing: When its pixels were exposed, where that is known.
         raw_ns: When the process had it, CLOCK_MONOTONIC_RAW; deadlines and ages count from here.
     """
@@ -34,9 +35,21 @@ class Frame:
     timing: FrameTime | None
     raw_ns: int
 
-    def pixels(self) -> NDArray[np.uint8]:
-        """The image; decodes it when it came as a function."""
+    def pixels(self, denominator: int = 1) -> NDArray[np.uint8]:
+        """The image; decodes it when it came as a JPEG or a function.
+
+        Args:
+            denominator: At what fraction of its size a JPEG is wanted: 1, 2, 4 or 8.
+        """
+        if isinstance(self.bgr, JpegPicture):
+            return self.bgr.decode(denominator)
         return self.bgr() if callable(self.bgr) else self.bgr
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """(width, height) of the whole image; of a JPEG, by its header."""
+        height, width = (self.pixels() if callable(self.bgr) else self.bgr).shape[:2]
+        return width, height
 
 
 class DropReason(enum.Enum):

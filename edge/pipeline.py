@@ -29,6 +29,7 @@ from syncline.edge.records import (
 from syncline.errors import MediaError
 from syncline.log.schemas import annotations_message, image_message
 from syncline.sensors.frame import FrameTime, RawFrame
+from syncline.sensors.jpeg import JpegPicture
 from syncline.sync.measurement import Measurement
 from syncline.sync.notices import Notice
 from syncline.sync.publish import (
@@ -50,7 +51,7 @@ class PipelineOptions:
 
     Attributes:
         images: Record pictures and their annotations.
-        jpeg_quality: 1..100.
+        jpeg_quality: Of pictures that did not come as JPEG, 1..100.
         labels: Names of the classes, for annotations.
     """
 
@@ -101,11 +102,17 @@ class Pipeline:
         """A frame was captured: its timing, and its picture when pictures are recorded."""
         message = timing_message(frame, timing, self._boot_id, self._segment_id)
         outputs = [Output(topics.TIMING.of(frame.camera), message, timing.mid_ns)]
-        if self._options.images and isinstance(frame.payload, np.ndarray):
-            data = encode_jpeg(frame.payload, self._options.jpeg_quality)
+        if self._options.images and isinstance(frame.payload, np.ndarray | JpegPicture):
+            data = self._jpeg(frame.payload)
             image = image_message(timing.mid_ns, frame.camera, data, "jpeg")
             outputs.append(Output(topics.IMAGE.of(frame.camera), image, timing.mid_ns))
         return outputs
+
+    def _jpeg(self, picture: NDArray[np.uint8] | JpegPicture) -> bytes:
+        """What came as JPEG is recorded as it came: encoding it again costs time and detail."""
+        if isinstance(picture, JpegPicture):
+            return picture.data
+        return encode_jpeg(picture, self._options.jpeg_quality)
 
     def result(self, result: Result) -> list[Output]:
         """What a model said of a captured frame; its frame carries timing and pixels."""
@@ -128,8 +135,7 @@ class Pipeline:
         if isinstance(result.output, Scores):
             scores = classification_message(ref, *result.output.top(TOP_CLASSES))
             return [Output(topics.CLASSIFICATION.of(timing.camera), scores, timing.mid_ns)]
-        height, width = frame.pixels().shape[:2]
-        return self._boxes(ref, timing, (width, height), result.output or Boxes.none())
+        return self._boxes(ref, timing, frame.size_px, result.output or Boxes.none())
 
     def dropped(self, drop: Drop) -> list[Output]:
         """A frame was captured and not processed."""

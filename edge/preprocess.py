@@ -3,6 +3,9 @@
 The float path looks every byte up in a table of `(x - mean) / std`, which gives the very numbers of
 the usual float32 arithmetic at a fraction of its cost. The uint8 path only resizes; the rest is
 inside the graph.
+
+A JPEG that is much larger than the input need not be decoded whole: `reduction_of` says how much
+less will do, and the geometry stays that of the whole picture.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 
 from syncline.edge.model.manifest import InputSpec
 from syncline.errors import SensorDataError
+from syncline.sensors.jpeg import DENOMINATORS
 
 MAX_FRAME_SIDE_PX = 16_384
 
@@ -81,6 +85,29 @@ def geometry_of(spec: InputSpec, width: int, height: int) -> Geometry:
     return Geometry(width, height, spec.width, spec.height, ratio, ratio, *pad, *inner)
 
 
+def reduction_of(spec: InputSpec, width: int, height: int) -> int:
+    """The smallest fraction, as 1/n, at which a JPEG holds all that the input takes.
+
+    The fraction never leaves fewer pixels than the input has for the picture, and is only taken
+    where it divides both sides: a row or column of JPEG that hangs over the edge would stretch
+    the picture, and boxes would be off by its part.
+
+    Args:
+        spec: The manifest's input.
+        width: Width of the whole picture, pixels.
+        height: Height of the whole picture, pixels.
+
+    Returns:
+        1, 2, 4 or 8.
+    """
+    at = geometry_of(spec, width, height)
+    for n in DENOMINATORS:
+        divides = width % n == 0 and height % n == 0
+        if divides and width // n >= at.content_width and height // n >= at.content_height:
+            return n
+    return 1
+
+
 @dataclass(slots=True)
 class _Buffer:
     tensor: NDArray[np.generic]
@@ -119,11 +146,15 @@ class Preprocessor:
         self._border = np.asarray(border if dtype == np.float32 else [spec.pad] * 3, dtype=dtype)
         self._resized = np.empty((spec.height, spec.width, 3), np.uint8)
 
-    def __call__(self, bgr: NDArray[np.uint8]) -> tuple[NDArray[np.generic], Geometry]:
+    def __call__(
+        self, bgr: NDArray[np.uint8], size_px: tuple[int, int] | None = None
+    ) -> tuple[NDArray[np.generic], Geometry]:
         """Make the input tensor of a frame.
 
         Args:
             bgr: uint8 (H, W, 3), blue first.
+            size_px: (width, height) of the picture that boxes are to be told in, where `bgr` is
+                all of it at another size; None = of `bgr` itself.
 
         Returns:
             The tensor, of `spec.shape`, and where the frame lies in it.
@@ -132,7 +163,7 @@ class Preprocessor:
             SensorDataError: The frame is not such an array.
         """
         check_frame(bgr)
-        height, width = bgr.shape[:2]
+        width, height = size_px or bgr.shape[1::-1]
         geometry = geometry_of(self.spec, width, height)
         buffer = self._ring[self._next]
         self._next = (self._next + 1) % len(self._ring)

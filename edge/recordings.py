@@ -26,6 +26,7 @@ from syncline.sensors.adapters.ros_bag import RosBag
 from syncline.sensors.adapters.sidecar import sidecar_path
 from syncline.sensors.adapters.video import VideoFile
 from syncline.sensors.frame import Exposure, FrameEvent, FrameTime, RawFrame, Stamp
+from syncline.sensors.jpeg import JpegPicture, is_jpeg
 from syncline.sensors.timer import FrameTimer
 from syncline.timebase import Clock, MappingSegment
 
@@ -126,14 +127,18 @@ class LogRecording:
         path: Recording folder, or one file that holds both pictures and timing.
         camera: Only this camera; empty for all.
         boot: Beginning of the boot's id; empty where only one boot holds pictures.
+        reducible: Whether models may be given less than the full size of a JPEG.
 
     Raises:
         UsageError: There are several boots and none was named, or none is called so.
         LogError: There are no pictures, or it is no log.
     """
 
-    def __init__(self, path: Path, camera: str = "", boot: str = "") -> None:
+    def __init__(
+        self, path: Path, camera: str = "", boot: str = "", *, reducible: bool = False
+    ) -> None:
         self._path = path
+        self._reducible = reducible
         self._images = _image_topics(path, camera)
         counts = messages_per_boot(path, self._images)
         if not counts:
@@ -163,7 +168,7 @@ class LogRecording:
 
         Raises:
             LogError: There are pictures, and not one has its timing.
-            MediaError: A picture does not decode.
+            MediaError: A picture is none, or does not decode.
         """
         timings = [name.removesuffix("/image") + "/timing" for name in self._images]
         waiting: dict[tuple[str, int], FrameTime] = {}
@@ -182,7 +187,7 @@ class LogRecording:
                     pictures[key] = message.data
                 if key in waiting and key in pictures:
                     matched += 1
-                    picture = decode_picture(pictures.pop(key), topics.IMAGE.of(camera))
+                    picture = self._picture(pictures.pop(key), topics.IMAGE.of(camera))
                     yield self._timed(waiting.pop(key), picture)
                 _forget_oldest(waiting)
                 self._unmatched += _forget_oldest(pictures)
@@ -194,12 +199,21 @@ class LogRecording:
                 remedy="Cut it again with both: log cut --topic .../image --topic .../timing",
             )
 
+    def _picture(self, data: bytes, name: str) -> Image | JpegPicture:
+        """A JPEG stays one: the replay of a camera's JPEG is decoded as it was live."""
+        if not is_jpeg(data):
+            return decode_picture(data, name)
+        try:
+            return JpegPicture(data, reducible=self._reducible)
+        except MediaError as error:
+            raise MediaError(f"{name}: {error.message}", remedy=error.remedy) from error
+
     def damage(self) -> Damage:
         """Damaged parts of the files, and pictures whose timing was lost."""
         return Damage(self._errors, self._unmatched)
 
     @staticmethod
-    def _timed(timing: FrameTime, picture: Image) -> Timed:
+    def _timed(timing: FrameTime, picture: Image | JpegPicture) -> Timed:
         exposures: tuple[Exposure, ...] = timing.exposures
         arrival = Stamp(timing.eof_ns, Clock.MONOTONIC_RAW, FrameEvent.ARRIVAL)
         raw = RawFrame(timing.camera, timing.sequence, None, None, arrival, exposures, picture)
@@ -277,7 +291,7 @@ def open_recording(
 
     Args:
         path: Video, folder of pictures, bag or log.
-        camera: The camera that made a video or folder.
+        camera: The camera that made a video or folder; of a log, its `decode` alone counts.
         only: Only this camera of a log or bag; empty for all.
         boot: Beginning of the id of the boot that is meant in a log.
 
@@ -294,7 +308,7 @@ def open_recording(
     if not path.exists():
         raise MediaError(f"{path} does not exist", remedy="Check the path")
     if not is_bag(path) and _is_log(path):
-        return LogRecording(path, only, boot)
+        return LogRecording(path, only, boot, reducible=camera.decode == "reduced")
     if boot:
         raise UsageError(
             f"{path} is no recording of ours: --boot {boot} chooses nothing",

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from syncline.errors import DeviceError, SensorDataError
+from syncline.errors import DeviceError, MediaError, SensorDataError
 from syncline.sensors.adapter import Health, HealthState
 from syncline.sensors.adapters.reopening import Reopening
 from syncline.sensors.adapters.v4l2_layer import (
@@ -32,6 +32,7 @@ from syncline.sensors.adapters.v4l2_stamp import (
     frame_stamp,
 )
 from syncline.sensors.frame import FrameEvent, RawFrame, Stamp
+from syncline.sensors.jpeg import JpegPicture
 from syncline.sensors.mode import SensorMode
 from syncline.timebase import NS_PER_S, Clock, PairedRead, RawClock, paired_read
 
@@ -53,6 +54,8 @@ _COMPRESSED = frozenset({"MJPEG", "MJPG", "JPEG"})
 class V4l2Camera(Reopening[RawFrame]):
     """Frames of a device node.
 
+    Pictures that the camera compresses stay JPEG (`JpegPicture`); all others become BGR arrays.
+
     Memory: the driver's buffers and one picture. `frames` survives unplugging: the adapter says
     GONE and opens the node again every half second; frame numbers go on by the time that passed.
 
@@ -62,6 +65,7 @@ class V4l2Camera(Reopening[RawFrame]):
         clock: Paces retries.
         open_device: Opens the node (tests pass a device of their own).
         pair: Reads MONOTONIC against RAW.
+        reducible: Whether models may be given less than the full size of a JPEG.
     """
 
     def __init__(
@@ -72,8 +76,10 @@ class V4l2Camera(Reopening[RawFrame]):
         clock: RawClock | None = None,
         open_device: Callable[[Wanted], CaptureDevice] = open_linuxpy,
         pair: Callable[[Clock], PairedRead] = paired_read,
+        reducible: bool = False,
     ) -> None:
         self._wanted, self._camera = wanted, camera
+        self._reducible = reducible
         super().__init__(clock)
         self._open_device, self._pair = open_device, pair
         self._device: CaptureDevice | None = None
@@ -143,7 +149,7 @@ class V4l2Camera(Reopening[RawFrame]):
             return None
         if index is None:
             return None
-        picture = decode_picture(captured.data, self._layout)
+        picture = take_picture(captured.data, self._layout, reducible=self._reducible)
         if picture is None:
             self._errors += 1
             return None
@@ -196,18 +202,20 @@ def sensor_mode(layout: Layout, controls: dict[int, int]) -> SensorMode | None:
         return None
 
 
-def decode_picture(data: bytes, layout: Layout) -> NDArray[np.uint8] | None:
-    """A BGR picture (height, width, 3); None for bytes that are none or of the wrong length."""
-    buffer = np.frombuffer(data, dtype=np.uint8)
+def take_picture(
+    data: bytes, layout: Layout, *, reducible: bool = False
+) -> NDArray[np.uint8] | JpegPicture | None:
+    """A picture of the layout's size, BGR (height, width, 3), or a JPEG that is not decoded yet.
+
+    None for bytes that are none, or of another size.
+    """
     if layout.fourcc in _COMPRESSED:
-        if not buffer.size:
-            return None
         try:
-            picture = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
-        except cv2.error:
+            picture = JpegPicture(data, reducible=reducible)
+        except MediaError:
             return None
-        sized = picture is not None and picture.shape[:2] == (layout.height, layout.width)
-        return np.asarray(picture, dtype=np.uint8) if sized else None
+        return picture if picture.shape[:2] == (layout.height, layout.width) else None
+    buffer = np.frombuffer(data, dtype=np.uint8)
     rows_per_row, depth, code = _RAW_FORMATS[layout.fourcc]
     rows, width_bytes = int(layout.height * rows_per_row), layout.width * depth
     stride = layout.stride or width_bytes

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -42,6 +42,7 @@ def replay(
     camera: str = "",
     boot: str = "",
     prefetch: bool = True,
+    decode: Literal["full", "reduced"] = "full",
     json_: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
     """Run a model over a recording; the same input gives the same digest.
@@ -59,6 +60,7 @@ def replay(
         camera: Only this camera of a recording or bag.
         boot: Beginning of a boot's id, where a recording holds several.
         prefetch: Decode ahead in a second thread.
+        decode: As the camera's decode was: a log's JPEGs whole, or no larger than the model needs.
         json_: Print one JSON object instead of lines.
     """
     from syncline.edge.config import CameraSection
@@ -70,7 +72,7 @@ def replay(
     options = ReplayOptions(_checked(rate, from_, to, threads), from_, to, prefetch)
     source = open_recording(
         recording,
-        CameraSection(name="camera", kind="video", path="-"),
+        CameraSection(name="camera", kind="video", path="-", decode=decode),
         only=camera,
         boot=boot,
     )

@@ -216,10 +216,11 @@ def _numbers(text: str, flag: str, count: int | None) -> tuple[float, ...]:
 
 def _grey(recording: LogRecording, timings: list[FrameTime]) -> Iterator[NDArray[np.uint8]]:
     """Grey pictures; the time of each goes into `timings`. One is held at a time."""
+    from syncline.sensors.jpeg import pixels_of
+
     for timed in recording.frames():
         timings.append(timed.timing)
-        assert isinstance(timed.frame.payload, np.ndarray)
-        grey = cv2.cvtColor(timed.frame.payload, cv2.COLOR_BGR2GRAY)
+        grey = cv2.cvtColor(pixels_of(timed.frame.payload), cv2.COLOR_BGR2GRAY)
         yield np.asarray(grey, dtype=np.uint8)
 
 

@@ -9,6 +9,7 @@ import errno
 import sys
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from syncline.errors import DeviceError, UsageError
 from syncline.sensors.adapter import HealthState, SensorAdapter
-from syncline.sensors.adapters.v4l2 import V4l2Camera, decode_picture, sensor_mode
+from syncline.sensors.adapters.v4l2 import V4l2Camera, sensor_mode, take_picture
 from syncline.sensors.adapters.v4l2_layer import (
     CID_ANALOGUE_GAIN,
     CID_EXPOSURE,
@@ -35,6 +36,7 @@ from syncline.sensors.adapters.v4l2_layer import (
 )
 from syncline.sensors.adapters.v4l2_stamp import FrameCounter
 from syncline.sensors.frame import Exposure, FrameEvent, RawFrame
+from syncline.sensors.jpeg import JpegPicture
 from syncline.timebase import Clock, ManualClock, PairedRead
 
 PERIOD_NS = 33_333_333
@@ -321,17 +323,30 @@ def test_exposure_is_told_only_when_the_camera_does_not_choose_it() -> None:
 def test_pixel_formats(name: str) -> None:
     size = {"YUYV": 2, "UYVY": 2, "NV12": 1.5, "GREY": 1, "BGR24": 3, "RGB24": 3}[name]
     data = bytes([128] * round(8 * 6 * size))
-    picture = decode_picture(data, Layout(8, 6, name))
-    assert picture is not None
+    picture = take_picture(data, Layout(8, 6, name))
+    assert isinstance(picture, np.ndarray)
     assert picture.shape == (6, 8, 3)
     assert np.abs(picture.astype(int) - 128).max() <= 4
-    assert decode_picture(data[:-1], Layout(8, 6, name)) is None
+    assert take_picture(data[:-1], Layout(8, 6, name)) is None
 
 
 @given(st.binary(max_size=300), st.sampled_from(["MJPEG", "YUYV", "NV12", "GREY"]))
 def test_no_bytes_crash_the_decoder(data: bytes, name: str) -> None:
-    picture = decode_picture(data, Layout(8, 6, name))
+    picture = take_picture(data, Layout(8, 6, name))
     assert picture is None or picture.shape == (6, 8, 3)
+
+
+def test_a_motion_jpeg_stays_as_it_came() -> None:
+    """Bytes untouched, decoded when asked; other sizes and what is no JPEG are none."""
+    done, encoded = cv2.imencode(".jpg", np.full((16, 32, 3), 90, np.uint8))
+    data, layout = encoded.tobytes(), Layout(32, 16, "MJPEG")
+    assert done
+    frames, camera, _ = run([captured(k, at(k), data=data) for k in range(3)], layout)
+    assert [isinstance(f.payload, JpegPicture) and f.payload.data for f in frames] == [data] * 3
+    for bad in (b"", data[:20], b"\xff\xd8" + bytes(40)):
+        assert take_picture(bad, layout) is None
+    assert take_picture(data, Layout(16, 16, "MJPEG")) is None
+    assert camera.health().errors == 0
 
 
 def test_an_unknown_pixel_format_is_refused_at_open() -> None:
