@@ -27,7 +27,8 @@ from syncline.edge.records import (
     timing_message,
 )
 from syncline.errors import MediaError
-from syncline.log.schemas import annotations_message, image_message
+from syncline.log.annotations import annotations_message
+from syncline.log.schemas import image_message
 from syncline.sensors.frame import FrameTime, RawFrame
 from syncline.sensors.jpeg import JpegPicture
 from syncline.sync.measurement import Measurement

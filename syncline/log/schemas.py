@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol, TypeAlias
 
 from foxglove import Schema
 from foxglove.messages import (
-    Color,
     CompressedImage,
     ImageAnnotations,
     LocationFix,
     Log,
     LogLevel,
-    Point2,
-    PointsAnnotation,
-    PointsAnnotationType,
-    TextAnnotation,
     Timestamp,
 )
 from google.protobuf import descriptor_pb2
@@ -26,17 +20,7 @@ from google.protobuf.message import Message
 
 from syncline.errors import MessageError
 from syncline.messages import syncline_pb2
-from syncline.messages.syncline_pb2 import Detections
 from syncline.timebase import NS_PER_S
-
-_PALETTE = tuple(
-    Color(r=red, g=green, b=blue, a=1.0)
-    for red, green, blue in (
-        (0.90, 0.29, 0.24), (0.20, 0.60, 0.86), (0.18, 0.80, 0.44), (0.95, 0.77, 0.06),
-        (0.61, 0.35, 0.71), (0.90, 0.49, 0.13), (0.10, 0.74, 0.61), (0.93, 0.44, 0.69),
-    )
-)  # fmt: skip
-_LOOP = PointsAnnotationType.LineLoop
 
 
 class FoxgloveMessage(Protocol):
@@ -150,45 +134,3 @@ def log_message(raw_ns: int, name: str, text: str, level: str = "info") -> Log:
             f"log level {level!r} is unknown", remedy="Use debug, info, warning, error or fatal"
         )
     return Log(timestamp=raw_timestamp(raw_ns), level=found, message=text, name=name)
-
-
-def annotations_message(
-    detections: Detections, labels: Sequence[str] | None = None
-) -> ImageAnnotations:
-    """Boxes and captions over the picture of the same instant.
-
-    Args:
-        detections: Packed columns, pixels of the recorded picture.
-        labels: Name of each class id; numbers are shown without it.
-
-    Raises:
-        MessageError: The columns differ in length.
-    """
-    n = len(detections.score)
-    columns = (detections.x0_px, detections.y0_px, detections.x1_px, detections.y1_px)
-    if any(len(c) != n for c in (*columns, detections.class_id)):
-        raise MessageError(f"detections of {detections.camera!r}: columns differ in length")
-    stamp = raw_timestamp(detections.mid_raw_ns)
-    boxes, texts = [], []
-    for x0, y0, x1, y1, score, class_id in zip(
-        *columns, detections.score, detections.class_id, strict=True
-    ):
-        color = _PALETTE[class_id % len(_PALETTE)]
-        first = Point2(x=x0, y=y0)
-        corners = [first, Point2(x=x1, y=y0), Point2(x=x1, y=y1), Point2(x=x0, y=y1)]
-        boxes.append(
-            PointsAnnotation(
-                timestamp=stamp, type=_LOOP, points=corners, outline_color=color, thickness=2.0
-            )
-        )
-        name = labels[class_id] if labels and class_id < len(labels) else str(class_id)
-        texts.append(
-            TextAnnotation(
-                timestamp=stamp,
-                position=first,
-                text=f"{name} {score:.2f}",
-                font_size=12.0,
-                text_color=color,
-            )
-        )
-    return ImageAnnotations(timestamp=stamp, points=boxes, texts=texts)

@@ -7,10 +7,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from syncline.log.annotations import annotations_message
 from syncline.log.folder import RING, list_segments
 from syncline.log.mapping import mapping_to_message
 from syncline.log.recorder import Recorder
-from syncline.log.schemas import annotations_message, image_message
+from syncline.log.schemas import image_message
 from syncline.messages import syncline_pb2 as pb
 from syncline.timebase import ManualClock, MappingSegment, TimeState
 

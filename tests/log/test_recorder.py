@@ -10,6 +10,7 @@ import pytest
 from mcap.reader import make_reader
 
 from syncline.errors import MessageError, UsageError
+from syncline.log.annotations import annotations_message
 from syncline.log.disk import Disk
 from syncline.log.folder import RING, list_segments
 from syncline.log.lanes import Item, LaneQueue, open_lane
@@ -18,7 +19,6 @@ from syncline.log.reader import LogFile, LogReader
 from syncline.log.recorder import Recorder
 from syncline.log.ring import read_pin
 from syncline.log.schemas import (
-    annotations_message,
     image_message,
     location_message,
     log_message,

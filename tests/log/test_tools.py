@@ -16,6 +16,7 @@ import pytest
 from syncline import topics as table
 from syncline.cli import main
 from syncline.errors import DeviceError, UsageError
+from syncline.log.annotations import annotations_message
 from syncline.log.folder import RING, list_segments
 from syncline.log.info import read_info
 from syncline.log.live import serve_live
@@ -24,7 +25,7 @@ from syncline.log.reader import LogReader
 from syncline.log.recorder import Recorder
 from syncline.log.recovery import recover
 from syncline.log.rewrite import cut
-from syncline.log.schemas import annotations_message, image_message
+from syncline.log.schemas import image_message
 from syncline.messages import syncline_pb2 as pb
 from syncline.timebase import ManualClock, MappingSegment
 

@@ -1,0 +1,122 @@
+"""Boxes and captions over a picture, encoded as `foxglove.ImageAnnotations` in one pass.
+
+The SDK's own classes cost a Python object for each corner, colour and caption: 65 us for ten
+boxes, four times what this takes. The bytes are those of foxglove-sdk's schema, checked against
+its decoder in the tests; zeros stand on the wire, as protobuf allows.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from foxglove import Schema
+from foxglove.messages import ImageAnnotations
+
+from syncline.errors import MessageError
+from syncline.messages.syncline_pb2 import Detections
+from syncline.timebase import NS_PER_S
+
+_RGB = (
+    (0.90, 0.29, 0.24), (0.20, 0.60, 0.86), (0.18, 0.80, 0.44), (0.95, 0.77, 0.06),
+    (0.61, 0.35, 0.71), (0.90, 0.49, 0.13), (0.10, 0.74, 0.61), (0.93, 0.44, 0.69),
+)  # fmt: skip
+_COLOR = struct.Struct("<BdBdBdBd")
+_COLORS = tuple(
+    _COLOR.pack(0x09, red, 0x11, green, 0x19, blue, 0x21, 1.0) for red, green, blue in _RGB
+)
+"""`Color` messages: fields 1 to 4 as doubles."""
+_POINT = "3sdsd"
+_CORNER, _AT, _Y = b"\x1a\x12\x09", b"\x12\x12\x09", b"\x11"
+"""A `Point2` as field 3 (corner of a line) or field 2 (place of a caption): x, then y."""
+_CORNERS = struct.Struct("<" + 4 * _POINT)
+_PLACE = struct.Struct("<" + _POINT)
+_LINE_LOOP = b"\x10\x02"
+_OUTLINES = tuple(b"\x22\x24" + color + b"\x39" + struct.pack("<d", 2.0) for color in _COLORS)
+"""Fields 4 (colour) and 7 (thickness) of a `PointsAnnotation`."""
+_LETTERS = tuple(b"\x21" + struct.pack("<d", 12.0) + b"\x2a\x24" + color for color in _COLORS)
+"""Fields 4 (font size) and 5 (colour) of a `TextAnnotation`."""
+
+
+class Annotations:
+    """An encoded `foxglove.ImageAnnotations`."""
+
+    __slots__ = ("_payload",)
+
+    def __init__(self, payload: bytes) -> None:
+        self._payload = payload
+
+    def encode(self) -> bytes:
+        """Protobuf bytes."""
+        return self._payload
+
+    @staticmethod
+    def get_schema() -> Schema:
+        """Name and FileDescriptorSet, the SDK's."""
+        return ImageAnnotations.get_schema()
+
+
+def annotations_message(detections: Detections, labels: Sequence[str] | None = None) -> Annotations:
+    """Boxes and captions over the picture of the same instant.
+
+    Args:
+        detections: Packed columns, pixels of the recorded picture.
+        labels: Name of each class id; numbers are shown without it.
+
+    Raises:
+        MessageError: The columns differ in length.
+    """
+    n = len(detections.score)
+    columns = (detections.x0_px, detections.y0_px, detections.x1_px, detections.y1_px)
+    if any(len(c) != n for c in (*columns, detections.class_id)):
+        raise MessageError(f"detections of {detections.camera!r}: columns differ in length")
+    stamp = b"\x0a" + _timestamp(detections.mid_raw_ns)
+    box_head = _head(0x12, len(stamp) + len(_LINE_LOOP) + _CORNERS.size + len(_OUTLINES[0]))
+    box_head += stamp + _LINE_LOOP
+    text_size = len(stamp) + _PLACE.size + len(_LETTERS[0])
+    boxes, texts = [], []
+    for x0, y0, x1, y1, score, class_id in zip(
+        *columns, detections.score, detections.class_id, strict=True
+    ):
+        kind = class_id % len(_COLORS)
+        boxes += (
+            box_head,
+            _CORNERS.pack(
+                _CORNER, x0, _Y, y0, _CORNER, x1, _Y, y0, _CORNER, x1, _Y, y1, _CORNER, x0, _Y, y1
+            ),
+            _OUTLINES[kind],
+        )
+        name = labels[class_id] if labels and class_id < len(labels) else str(class_id)
+        caption = f"{name} {score:.2f}".encode()
+        caption_head = _head(0x1A, len(caption))
+        texts += (
+            _head(0x1A, text_size + len(caption_head) + len(caption)),
+            stamp,
+            _PLACE.pack(_AT, x0, _Y, y0),
+            caption_head,
+            caption,
+            _LETTERS[kind],
+        )
+    return Annotations(b"".join([*boxes, *texts, b"\x2a", stamp[1:]]))
+
+
+def _timestamp(raw_ns: int) -> bytes:
+    """`google.protobuf.Timestamp` with its length, CLOCK_MONOTONIC_RAW."""
+    seconds, nanos = divmod(raw_ns, NS_PER_S)
+    body = b"\x08" + _varint(seconds) + b"\x10" + _varint(nanos)
+    return _varint(len(body)) + body
+
+
+def _head(tag: int, size: int) -> bytes:
+    """Tag and length of a field of bytes."""
+    return bytes((tag, size)) if size < 0x80 else bytes((tag,)) + _varint(size)
+
+
+def _varint(value: int) -> bytes:
+    """Base 128, low groups first (protobuf encoding); not negative."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
