@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from syncline.edge.pipeline import Pipeline, PipelineOptions
 from syncline.edge.recorded_time import recorded_timer
@@ -34,8 +36,11 @@ def segment(number: int, boot: str, raw0_ns: int, bound_ns: int = 10_000) -> Map
     )
 
 
-def raw_frame(camera: str, index: int, end_ns: int) -> RawFrame:
-    picture = np.full((HEIGHT, WIDTH, 3), 40 + index % 150, np.uint8)
+def grey(index: int) -> NDArray[np.uint8]:
+    return np.full((HEIGHT, WIDTH, 3), 40 + index % 150, np.uint8)
+
+
+def raw_frame(camera: str, index: int, end_ns: int, picture: object) -> RawFrame:
     return RawFrame(
         camera=camera,
         sequence=index,
@@ -55,6 +60,7 @@ def record_boot(
     raw0_ns: int = NS_PER_S,
     cameras: tuple[str, ...] = ("front",),
     segments: tuple[MappingSegment, ...] = (),
+    picture: Callable[[int], object] = grey,
 ) -> None:
     """Record pictures of one boot, 20 a second for each camera, as the edge does."""
     mode = SensorMode.simple(WIDTH, HEIGHT, readout_ns=float(HEIGHT), period_ns=float(PERIOD_NS))
@@ -74,7 +80,7 @@ def record_boot(
             while left and left[0].raw0_ns <= end_ns:
                 write(recorder, pipeline.segment(left.pop(0)))
             for name in cameras:
-                frame = raw_frame(name, index, end_ns)
+                frame = raw_frame(name, index, end_ns, picture(index))
                 write(recorder, pipeline.captured(frame, timers[name].stamp(frame)))
 
 

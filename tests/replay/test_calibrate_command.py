@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -54,7 +53,7 @@ def record(folder: Path, mode: SensorMode) -> None:
         for index, picture in enumerate(pictures()):
             for name, late_ns in cameras.items():
                 end_ns = NS_PER_S + (index + 1) * PERIOD_NS + late_ns
-                frame = replace(raw_frame(name, index, end_ns), payload=picture)
+                frame = raw_frame(name, index, end_ns, picture)
                 for output in pipeline.captured(frame, timers[name].stamp(frame)):
                     clock.sleep_until(output.raw_ns)
                     assert recorder.write(output.topic, output.message, output.raw_ns)

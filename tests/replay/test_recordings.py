@@ -13,6 +13,8 @@ import pytest
 from syncline.cli import main
 from syncline.edge.boots import choose_boot, messages_per_boot
 from syncline.edge.config import CameraSection
+from syncline.edge.engine import Engine
+from syncline.edge.job import Frame
 from syncline.edge.recordings import (
     LogRecording,
     MediaRecording,
@@ -22,9 +24,11 @@ from syncline.edge.recordings import (
 from syncline.errors import LogError, MediaError, UsageError
 from syncline.log.reader import LogReader
 from syncline.sensors.adapters.matroska import missing_bytes
-from syncline.timebase import NS_PER_S
+from syncline.sensors.jpeg import JpegPicture
+from syncline.timebase import NS_PER_S, OsClock
+from tests.edge import tiny
 
-from .rig import BOOT_A, BOOT_B, record_boot, segment, two_boots
+from .rig import BOOT_A, BOOT_B, HEIGHT, WIDTH, record_boot, segment, two_boots
 
 CAMERA = CameraSection(name="camera", kind="video", path="-")
 
@@ -54,6 +58,33 @@ def test_a_boot_replays_alone(
     assert [s.id for s in recording.segments()] == [mapping]
     assert {s.boot_id for s in recording.segments()} == {boot}
     assert not recording.damage()
+
+
+def test_the_replay_of_a_camera_that_sends_jpeg_sees_its_very_pixels(tmp_path: Path) -> None:
+    """edge-3, edge-35: recorded byte for byte; the model's input is the live one, bit for bit."""
+    engine = Engine.load(tiny.bundle(tmp_path / "b"))  # 32 x 24: half of the picture will do
+
+    def jpeg(index: int, *, reducible: bool = False) -> JpegPicture:
+        noise = np.random.default_rng(index).integers(0, 255, (12, 16, 3), dtype=np.uint8)
+        done, data = cv2.imencode(".jpg", cv2.resize(noise, (WIDTH, HEIGHT)))
+        assert done
+        return JpegPicture(data.tobytes(), reducible=reducible)
+
+    def tensor(payload: object) -> bytes:
+        assert isinstance(payload, JpegPicture)
+        frame = Frame("front", 0, payload, None, 0)
+        return engine.prepare(frame, engine.preprocessor(), OsClock()).tensor.tobytes()
+
+    record_boot(tmp_path / "rec", BOOT_A, 3, picture=jpeg)
+    inputs = []
+    for decode in ("full", "reduced"):
+        camera = CameraSection(name="camera", kind="video", path="-", decode=decode)
+        frames = list(open_recording(tmp_path / "rec", camera).frames())
+        live = [jpeg(index, reducible=decode == "reduced") for index in range(3)]
+        assert [f.frame.payload.data for f in frames] == [one.data for one in live]  # type: ignore[attr-defined]
+        inputs.append([tensor(f.frame.payload) for f in frames])
+        assert inputs[-1] == [tensor(one) for one in live]
+    assert all(full != reduced for full, reduced in zip(*inputs, strict=True))
 
 
 @pytest.mark.parametrize("prefix", ["cccc", "x"])
