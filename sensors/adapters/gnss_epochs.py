@@ -1,4 +1,4 @@
-"""From the messages of a recorded receiver to whole epochs and trigger marks, as they stand."""
+"""From the messages of a receiver to whole epochs and trigger marks, as they stand."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import enum
 import struct
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from syncline.sensors.adapters.nmea import (
     FIX_MODES,
@@ -95,6 +96,18 @@ class TriggerMark:
     accuracy_ns: int
 
 
+class Heard(NamedTuple):
+    """An epoch or a mark, and when the first byte of it came.
+
+    Attributes:
+        raw_ns: CLOCK_MONOTONIC_RAW; 0 for a recording.
+        what: The epoch or mark.
+    """
+
+    raw_ns: int
+    what: GnssReading | TriggerMark
+
+
 def day_utc_ns(date: tuple[int, int, int]) -> int | None:
     """UTC of a day's beginning; None for a day that is none."""
     try:
@@ -114,6 +127,7 @@ class NmeaAssembler:
         self._trouble = trouble
         self._day_ns: int | None = None
         self._in_day_ns = -1
+        self._raw_ns = 0
         self._clear()
 
     def _clear(self) -> None:
@@ -123,21 +137,21 @@ class NmeaAssembler:
         self._quality: int | None = None
         self._reading = GnssReading(0, 0, 0)
 
-    def take(self, s: Sentence) -> GnssReading | None:
+    def take(self, s: Sentence) -> Heard | None:
         """Use one sentence; the epoch before it, when it begins a new one."""
         done = None
         if s.kind in ("RMC", "GGA", "ZDA", "GNS") and s.fields:
             in_day_ns = time_of_day_ns(s.fields[0])
             if in_day_ns is not None and in_day_ns != self._in_day_ns:
                 done = self.finish()
-                self._begin(in_day_ns, s.fields[0])
+                self._begin(in_day_ns, s)
             if in_day_ns is not None:
                 self._fill(s)
         elif s.kind == "GSA" and len(s.fields) >= 2 and s.fields[1] in ("2", "3"):
             self._gsa = max(self._gsa, int(s.fields[1]))
         return done
 
-    def finish(self) -> GnssReading | None:
+    def finish(self) -> Heard | None:
         """The epoch that was being gathered."""
         reading, open_ = self._reading, self._open
         day_ns, mode = self._day_ns, self._mode()
@@ -147,13 +161,14 @@ class NmeaAssembler:
         if day_ns is None:
             self._trouble[Trouble.UNDATED] += 1
             return None
-        return replace(reading, utc_ns=day_ns + self._in_day_ns, fix_mode=mode)
+        reading = replace(reading, utc_ns=day_ns + self._in_day_ns, fix_mode=mode)
+        return Heard(self._raw_ns, reading)
 
-    def _begin(self, in_day_ns: int, text: str) -> None:
+    def _begin(self, in_day_ns: int, s: Sentence) -> None:
         if self._day_ns is not None and self._in_day_ns - in_day_ns > DAY_NS // 2:
             self._day_ns += DAY_NS  # midnight passed; a date that follows corrects it
-        self._in_day_ns, self._open = in_day_ns, True
-        digits = len(text.partition(".")[2])
+        self._in_day_ns, self._raw_ns, self._open = in_day_ns, s.raw_ns, True
+        digits = len(s.fields[0].partition(".")[2])
         self._reading = GnssReading(0, 0, round(NS_PER_S / 10**digits / 12**0.5))
 
     def _fill(self, s: Sentence) -> None:
@@ -202,12 +217,13 @@ class UbxAssembler:
         self._trouble = trouble
         self._leap_s: int | None = None
         self._tow_ms: int | None = None
+        self._raw_ns = 0
         self._utc_ns: int | None = None
         self._gps: tuple[int, int] | None = None
         self._reading = GnssReading(0, 0, 0)
 
-    def take(self, frame: Frame) -> tuple[GnssReading | None, list[TriggerMark]]:
-        """Use one frame; the epoch before it, when it begins a new one, and its marks.
+    def take(self, frame: Frame) -> list[Heard]:
+        """Use one frame: the epoch before it, when it begins a new one, or its marks.
 
         Raises:
             struct.error: It is shorter than its layout.
@@ -215,18 +231,18 @@ class UbxAssembler:
         leap_s = leap_seconds(frame)
         self._leap_s = self._leap_s if leap_s is None else leap_s
         if frame.kind == TIM_TM2:
-            return None, self._marks(frame)
+            return self._marks(frame)
         if frame.kind not in (NAV_PVT, _NAV_POSLLH, _NAV_STATUS, _NAV_SOL, _NAV_TIMEUTC):
-            return None, []
+            return []
         (tow_ms,) = struct.unpack_from("<I", frame.payload)
         done = None
         if tow_ms != self._tow_ms:
             done = self.finish()
-            self._tow_ms = tow_ms
+            self._tow_ms, self._raw_ns = tow_ms, frame.raw_ns
         self._fill(frame)
-        return done, []
+        return [] if done is None else [done]
 
-    def finish(self) -> GnssReading | None:
+    def finish(self) -> Heard | None:
         """The epoch that was being gathered."""
         reading, utc_ns, gps = self._reading, self._utc_ns, self._gps
         was_open = self._tow_ms is not None
@@ -239,7 +255,7 @@ class UbxAssembler:
             self._trouble[Trouble.UNDATED] += was_open
             return None
         self.tells_time = True
-        return replace(reading, utc_ns=utc_ns)
+        return Heard(self._raw_ns, replace(reading, utc_ns=utc_ns))
 
     def _fill(self, frame: Frame) -> None:
         p = frame.payload
@@ -294,7 +310,7 @@ class UbxAssembler:
     def _set(self, **what: object) -> None:
         self._reading = replace(self._reading, **what)  # type: ignore[arg-type]
 
-    def _marks(self, frame: Frame) -> list[TriggerMark]:
+    def _marks(self, frame: Frame) -> list[Heard]:
         told = tim_tm2(frame.payload)
         if not told.time_valid or told.base == 0:
             self._trouble[Trouble.NO_BASE] += 1
@@ -304,7 +320,8 @@ class UbxAssembler:
             utc_ns = self._gps_utc(edge.week, edge.tow_ns, is_utc=told.base == 2)
             if utc_ns is not None:
                 marks.append(TriggerMark(utc_ns, edge.rising, told.count, told.accuracy_ns))
-        return sorted(marks, key=lambda mark: mark.utc_ns)
+        marks.sort(key=lambda mark: mark.utc_ns)
+        return [Heard(frame.raw_ns, mark) for mark in marks]
 
     def _gps_utc(self, week: int, tow_ns: int, *, is_utc: bool = False) -> int | None:
         """UTC of a week and time of week; None, counted, where it cannot be told."""

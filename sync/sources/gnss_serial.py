@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import stat
-import termios
 from pathlib import Path
 
+from syncline.errors import DeviceError, PermissionDeniedError
+from syncline.sensors.adapters.serial_line import SerialLine
 from syncline.sync.measurement import Measurement, SourceKind
 from syncline.sync.sources.gnss_stream import GnssStream
 from syncline.sync.sources.source import NEVER_RAW_NS, GnssSignals, Health, SourceHealth
@@ -14,7 +13,6 @@ from syncline.timebase import NS_PER_S, RawClock
 
 RETRY_NS = 2 * NS_PER_S
 SILENT_NS = 5 * NS_PER_S
-CHUNK = 4096
 CHUNKS_A_POLL = 16
 
 
@@ -33,8 +31,7 @@ class GnssSerial:
     def __init__(self, path: Path, stream: GnssStream, clock: RawClock, baud: int = 0) -> None:
         self.name = stream.gate.name
         self.stream = stream
-        self._path, self._clock, self._baud = path, clock, baud
-        self._fd = -1
+        self._line, self._clock = SerialLine(path, baud), clock
         self._retry_raw_ns = clock.raw_ns()
         self._heard_raw_ns: int | None = None
         self._health = Health.STARTING
@@ -43,7 +40,7 @@ class GnssSerial:
 
     def poll(self, now_raw_ns: int) -> list[Measurement]:
         """Read what is there; open the device when it is time to try again."""
-        if self._fd < 0 and now_raw_ns >= self._retry_raw_ns and not self._ended:
+        if not self._line.is_open and now_raw_ns >= self._retry_raw_ns and not self._ended:
             self._open(now_raw_ns)
         measured: list[Measurement] = []
         for _ in range(CHUNKS_A_POLL):
@@ -57,60 +54,40 @@ class GnssSerial:
     def _open(self, now_raw_ns: int) -> None:
         self._retry_raw_ns = now_raw_ns + RETRY_NS
         try:
-            self._fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-            if self._baud and os.isatty(self._fd):
-                _set_line(self._fd, self._baud)
+            self._line.open()
             self._health, self._error = Health.OK, ""
-        except PermissionError:
-            self._give_up(
-                Health.DENIED, f"no right to read {self._path}: add the user to its group"
-            )
-        except (OSError, termios.error) as error:
-            self._give_up(
-                Health.MISSING, f"{self._path}: {error.args[-1]}; check cable and [time] device"
-            )
+        except PermissionDeniedError as error:
+            self._give_up(Health.DENIED, str(error))
+        except DeviceError as error:
+            self._give_up(Health.MISSING, str(error))
 
     def _read(self, now_raw_ns: int) -> bytes:
-        if self._fd < 0:
+        if not self._line.is_open:
             return b""
         try:
-            data = os.read(self._fd, CHUNK)
-        except BlockingIOError:
-            return b""
-        except OSError as error:
+            data = self._line.read()
+        except DeviceError as error:
             self._retry_raw_ns = now_raw_ns + RETRY_NS
-            self._give_up(Health.MISSING, f"{self._path} is gone: {error.strerror}")
+            self._give_up(Health.MISSING, str(error))
+            return b""
+        if data is None:
             return b""
         if not data:
-            self._end(now_raw_ns)
-        return data
-
-    def _end(self, now_raw_ns: int) -> None:
-        """Nothing more: a file is read through, a line or a pipe has hung up."""
-        mode = os.fstat(self._fd).st_mode
-        if stat.S_ISREG(mode):
             self._ended = True
-            self._give_up(Health.SILENT, f"{self._path} has been read to its end")
-        else:
-            # A pipe without a writer is readable for ever, so it too is closed and opened later.
-            self._retry_raw_ns = now_raw_ns + RETRY_NS
-            self._give_up(Health.MISSING, f"{self._path} hung up; check cable and power")
+            self._give_up(Health.SILENT, f"{self._line.path} has been read to its end")
+        return data
 
     def _give_up(self, health: Health, message: str) -> None:
         self._health, self._error = health, message
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
+        self._line.close()
 
     def due_raw_ns(self) -> int:
         """When to try the device again, or never: input wakes us."""
-        return self._retry_raw_ns if self._fd < 0 and not self._ended else NEVER_RAW_NS
+        return self._retry_raw_ns if not self._line.is_open and not self._ended else NEVER_RAW_NS
 
     def fileno(self) -> int:
         """The device, or -1. A regular file cannot be waited on; its poll reads it through."""
-        if self._fd >= 0 and stat.S_ISREG(os.fstat(self._fd).st_mode):
-            return -1
-        return self._fd
+        return -1 if self._line.is_file else self._line.fileno()
 
     def health(self) -> SourceHealth:
         """Epochs, refusals, and whether the line is silent."""
@@ -119,7 +96,10 @@ class GnssSerial:
         heard = self._heard_raw_ns
         if health is Health.OK and heard is not None:
             if self._clock.raw_ns() - heard > SILENT_NS:
-                health, message = Health.SILENT, f"{self._path}: no bytes for 5 s; check the baud"
+                health, message = (
+                    Health.SILENT,
+                    f"{self._line.path}: no bytes for 5 s; check the baud",
+                )
             elif gate.epochs and not gate.usable:
                 health, message = Health.DEGRADED, "no usable epoch yet"
         refused = dict(gate.tally.counts)
@@ -141,20 +121,3 @@ class GnssSerial:
     def close(self) -> None:
         """Close the device."""
         self._give_up(Health.STARTING, "")
-
-
-def _set_line(fd: int, baud: int) -> None:
-    """Raw 8N1 at `baud`.
-
-    Raises:
-        OSError: The system does not know the speed.
-    """
-    speed = getattr(termios, f"B{baud}", None)
-    if speed is None:
-        raise OSError(f"{baud} baud is not a speed of this system")
-    mode = termios.tcgetattr(fd)
-    mode[0] = mode[1] = mode[3] = 0
-    mode[2] = termios.CS8 | termios.CREAD | termios.CLOCAL
-    mode[4] = mode[5] = speed
-    mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
-    termios.tcsetattr(fd, termios.TCSANOW, mode)

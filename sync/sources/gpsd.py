@@ -8,14 +8,14 @@ import socket
 from collections.abc import Callable
 
 from syncline.errors import ClockError, MessageError
+from syncline.sensors.adapters.gpsd_json import WATCH, LineBuffer, Report, decode
 from syncline.sync.measurement import Measurement, SourceKind
 from syncline.sync.sources.gnss_gate import GnssGate
-from syncline.sync.sources.gpsd_json import LineBuffer, Report, decode, epoch_of, offset_of, sky_of
+from syncline.sync.sources.gpsd_json import epoch_of, offset_of, sky_of
 from syncline.sync.sources.pairing import MAX_AGE_NS, real_to_raw
 from syncline.sync.sources.source import NEVER_RAW_NS, GnssSignals, Health, SourceHealth
 from syncline.timebase import NS_PER_S, Clock, PairedRead, RawClock, paired_read
 
-WATCH = b'?WATCH={"enable":true,"json":true,"pps":true};\n'
 RETRY_NS = NS_PER_S
 SILENT_NS = 10 * NS_PER_S
 CHUNK = 16_384

@@ -1,50 +1,17 @@
-"""gpsd's JSON reports (gpsd_json(5)), decoded without trust and without I/O."""
+"""What gpsd's reports say of time and sky."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
-from syncline.errors import ClockError, MessageError
-from syncline.sync.floor import utc_from_civil_ns
+from syncline.sensors.adapters.gpsd_json import Report, accuracy_ns, parse_time
 from syncline.sync.sources.gnss_gate import GnssEpoch, Leap
-from syncline.sync.sources.nmea import mean_of_best, spread, time_of_day_ns
+from syncline.sync.sources.nmea import mean_of_best, spread
 from syncline.sync.sources.source import GnssSignals
 from syncline.timebase import NS_PER_S
 
-MAX_LINE = 65_536
 MAX_SATELLITES = 256
-
-
-class _Satellite(msgspec.Struct):
-    ss: float | None = None
-    used: bool = False
-
-
-class Report(msgspec.Struct):
-    """The fields we use of any report; unknown ones are skipped, wrong types refused."""
-
-    klass: str = msgspec.field(name="class", default="")
-    device: str = ""
-    mode: int = 0
-    time: str = ""
-    ept: float = 0.0
-    leapseconds: int | None = None
-    lat: float | None = None
-    lon: float | None = None
-    speed: float | None = None
-    jam: int | None = None
-    satellites: list[_Satellite] = []
-    uSat: int | None = None  # noqa: N815  (the protocol's own name)
-    real_sec: int = 0
-    real_nsec: int = 0
-    clock_sec: int = 0
-    clock_nsec: int = 0
-    precision: int = 0
-    release: str = ""
-    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,38 +31,6 @@ class Offset:
     precision_log2: int
 
 
-class LineBuffer:
-    """Bytes in, whole lines out; an endless line is thrown away at `MAX_LINE`."""
-
-    def __init__(self) -> None:
-        self.overlong = 0
-        self._part = bytearray()
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Whole lines, without their ends."""
-        self._part += data
-        *lines, rest = bytes(self._part).split(b"\n")
-        self._part = bytearray(rest)
-        if len(self._part) > MAX_LINE:
-            self._part.clear()
-            self.overlong += 1
-        return [line.strip() for line in lines if line.strip()]
-
-
-def decode(line: bytes) -> Report:
-    """One report.
-
-    Raises:
-        MessageError: Not JSON, too long, or a field of another type.
-    """
-    if len(line) > MAX_LINE:
-        raise MessageError(f"gpsd report of {len(line)} bytes, limit {MAX_LINE}")
-    try:
-        return msgspec.json.decode(line, type=Report)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise MessageError(f"gpsd report does not decode: {error}") from error
-
-
 def epoch_of(report: Report, raw_ns: int) -> GnssEpoch | None:
     """The epoch of a TPV; None when it tells no time."""
     utc_ns = parse_time(report.time)
@@ -104,8 +39,7 @@ def epoch_of(report: Report, raw_ns: int) -> GnssEpoch | None:
     leap = Leap.UNKNOWN
     if report.leapseconds is not None:
         leap = Leap.VALID if 10 <= report.leapseconds <= 40 else Leap.INVALID
-    accuracy_ns = int(min(max(report.ept, 0.0), 10.0) * NS_PER_S)
-    return GnssEpoch(raw_ns, utc_ns, report.mode, leap, accuracy_ns=accuracy_ns)
+    return GnssEpoch(raw_ns, utc_ns, report.mode, leap, accuracy_ns=accuracy_ns(report))
 
 
 def offset_of(report: Report) -> Offset | None:
@@ -146,20 +80,3 @@ def sky_of(report: Report, last: GnssSignals | None, raw_ns: int) -> GnssSignals
     else:
         return last
     return GnssSignals(**base)
-
-
-def parse_time(text: str) -> int | None:
-    """UTC of gpsd's ISO 8601 time; None when it is not one."""
-    date, t, clock = text.partition("T")
-    parts = date.split("-")
-    if not t or not clock.endswith("Z") or len(parts) != 3 or not all(p.isdigit() for p in parts):
-        return None
-    if max(len(p) for p in parts) > 4 or clock[2:3] != ":" or clock[5:6] != ":":
-        return None
-    in_day_ns = time_of_day_ns(clock[:-1].replace(":", "", 2))
-    if in_day_ns is None:
-        return None
-    try:
-        return utc_from_civil_ns(int(parts[0]), int(parts[1]), int(parts[2]), in_day_ns)
-    except ClockError:
-        return None

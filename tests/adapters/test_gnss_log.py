@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from syncline.errors import DeviceError, LogError
 from syncline.sensors.adapter import HealthState, SensorAdapter
+from syncline.sensors.adapters.gnss_decoder import GnssSample
 from syncline.sensors.adapters.gnss_epochs import GnssReading, TriggerMark, day_utc_ns
 from syncline.sensors.adapters.gnss_log import GnssLog
 from syncline.sensors.adapters.ubx import frame_bytes
-from syncline.sensors.frame import FrameEvent, RawFrame
+from syncline.sensors.frame import FrameEvent
 from syncline.timebase import NS_PER_S, Clock
 
 LEAP_S = 18
@@ -39,7 +40,7 @@ UBX_LOGS = (
 )
 
 
-def readings(path: Path) -> tuple[list[RawFrame], GnssLog]:
+def readings(path: Path) -> tuple[list[GnssSample], GnssLog]:
     log = GnssLog(path)
     return list(log.frames()), log
 

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncline.errors import DeviceError, MessageError
+from syncline.sensors.adapters.gpsd_json import LineBuffer, decode, parse_time
 from syncline.sync.estimator import TimeEstimator
 from syncline.sync.floor import Floor, gps_to_utc_ns, iso, utc_from_civil_ns
 from syncline.sync.leap import built_in
@@ -25,7 +26,6 @@ from syncline.sync.sources.gnss_gate import GnssEpoch, GnssGate, Leap
 from syncline.sync.sources.gnss_serial import GnssSerial
 from syncline.sync.sources.gnss_stream import GnssStream
 from syncline.sync.sources.gpsd import Gpsd
-from syncline.sync.sources.gpsd_json import LineBuffer, decode, parse_time
 from syncline.sync.sources.ntp import NtpSource
 from syncline.sync.sources.ntp_pool import NtpPool
 from syncline.sync.sources.ntp_session import NtpOptions
@@ -573,7 +573,7 @@ def test_a_serial_receiver_on_a_pty_that_is_unplugged(tmp_path: Path) -> None:
     source.close()
     absent = GnssSerial(tmp_path / "none", stream, clock)
     absent.poll(clock.raw_ns())
-    assert "check cable" in absent.health().message
+    assert "Check cable" in absent.health().message
 
 
 # -- gpsd
