@@ -18,7 +18,9 @@ from syncline.edge.decode.types import Boxes, LabelMap, Scores
 from syncline.edge.job import Drop, Result
 from syncline.edge.records import (
     FrameRef,
+    ModeFacts,
     Output,
+    box_columns,
     classification_message,
     detections_message,
     drop_message,
@@ -73,6 +75,7 @@ class Pipeline:
         self._boot_id = boot_id
         self._options = options or PipelineOptions()
         self._segment_id = 0
+        self._facts: dict[str, ModeFacts] = {}
 
     def segment(self, segment: MappingSegment, policy: str = "") -> list[Output]:
         """A new mapping segment: later frames name it."""
@@ -101,7 +104,8 @@ class Pipeline:
 
     def captured(self, frame: RawFrame, timing: FrameTime) -> list[Output]:
         """A frame was captured: its timing, and its picture when pictures are recorded."""
-        message = timing_message(frame, timing, self._boot_id, self._segment_id)
+        facts = self._facts_of(timing)
+        message = timing_message(frame, timing, facts, self._boot_id, self._segment_id)
         outputs = [Output(topics.TIMING.of(frame.camera), message, timing.mid_ns)]
         if self._options.images and isinstance(frame.payload, np.ndarray | JpegPicture):
             data = self._jpeg(frame.payload)
@@ -138,6 +142,12 @@ class Pipeline:
             return [Output(topics.CLASSIFICATION.of(timing.camera), scores, timing.mid_ns)]
         return self._boxes(ref, timing, frame.size_px, result.output or Boxes.none())
 
+    def _facts_of(self, timing: FrameTime) -> ModeFacts:
+        facts = self._facts.get(timing.camera)
+        if facts is None or facts.mode is not timing.mode:
+            facts = self._facts[timing.camera] = ModeFacts.of(timing.mode)
+        return facts
+
     def dropped(self, drop: Drop) -> list[Output]:
         """A frame was captured and not processed."""
         return [Output(topics.DROPS.name, drop_message(drop), drop.raw_ns)]
@@ -145,13 +155,12 @@ class Pipeline:
     def _boxes(
         self, ref: FrameRef, timing: FrameTime, size_px: tuple[int, int], boxes: Boxes
     ) -> list[Output]:
-        message = detections_message(
-            ref, timing, size_px, boxes.xyxy_px, boxes.score, boxes.class_id
-        )
+        columns = box_columns(boxes)
+        message = detections_message(ref, timing, self._facts_of(timing), size_px, columns)
         topic = topics.SHADOW if ref.shadow else topics.DETECTIONS
         outputs = [Output(topic.of(timing.camera), message, timing.mid_ns)]
         if self._options.images and not ref.shadow:
-            annotations = annotations_message(message, list(self._options.labels) or None)
+            annotations = annotations_message(timing.mid_ns, columns, self._options.labels)
             name = topics.ANNOTATIONS.of(timing.camera)
             outputs.append(Output(name, annotations, timing.mid_ns))
         return outputs

@@ -270,3 +270,17 @@ def line_offset_ns(mode: SensorMode, rows: ArrayLike) -> NDArray[np.int64]:
         return np.zeros(line.shape, dtype=np.int64)
     share = 0.5 if mode.shutter is Shutter.GLOBAL_RESET else 1.0
     return np.rint(line * (mode.line_time_ns * share)).astype(np.int64)
+
+
+def line_offset_of(mode: SensorMode) -> tuple[float, float]:
+    """`line_offset_ns` as a straight line, for those who ask once for many frames.
+
+    Returns:
+        (first, slope): middle of exposure of image line c, relative to the line read first, is
+        first + slope * c nanoseconds.
+    """
+    if mode.shutter is Shutter.GLOBAL:
+        return 0.0, 0.0
+    share = 0.5 if mode.shutter is Shutter.GLOBAL_RESET else 1.0
+    first, second = mode.line_of((0.0, 1.0)) * (mode.line_time_ns * share)
+    return float(first), float(second - first)

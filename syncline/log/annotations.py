@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from foxglove import Schema
 from foxglove.messages import ImageAnnotations
 
 from syncline.errors import MessageError
-from syncline.messages.syncline_pb2 import Detections
 from syncline.timebase import NS_PER_S
 
 _RGB = (
@@ -56,48 +56,51 @@ class Annotations:
         return ImageAnnotations.get_schema()
 
 
-def annotations_message(detections: Detections, labels: Sequence[str] | None = None) -> Annotations:
+class BoxColumns(NamedTuple):
+    """Boxes as columns of plain numbers, pixels of the recorded picture."""
+
+    x0_px: Sequence[float]
+    y0_px: Sequence[float]
+    x1_px: Sequence[float]
+    y1_px: Sequence[float]
+    score: Sequence[float]
+    class_id: Sequence[int]
+
+
+def annotations_message(
+    raw_ns: int, boxes: BoxColumns, labels: Sequence[str] | None = None
+) -> Annotations:
     """Boxes and captions over the picture of the same instant.
 
     Args:
-        detections: Packed columns, pixels of the recorded picture.
+        raw_ns: Mid-exposure of the picture, CLOCK_MONOTONIC_RAW.
+        boxes: What to draw.
         labels: Name of each class id; numbers are shown without it.
 
     Raises:
         MessageError: The columns differ in length.
     """
-    n = len(detections.score)
-    columns = (detections.x0_px, detections.y0_px, detections.x1_px, detections.y1_px)
-    if any(len(c) != n for c in (*columns, detections.class_id)):
-        raise MessageError(f"detections of {detections.camera!r}: columns differ in length")
-    stamp = b"\x0a" + _timestamp(detections.mid_raw_ns)
-    box_head = _head(0x12, len(stamp) + len(_LINE_LOOP) + _CORNERS.size + len(_OUTLINES[0]))
-    box_head += stamp + _LINE_LOOP
+    if len({len(column) for column in boxes}) != 1:
+        raise MessageError(f"boxes: columns of {[len(column) for column in boxes]} values")
+    stamp = b"\x0a" + _timestamp(raw_ns)
+    line_size = len(stamp) + len(_LINE_LOOP) + _CORNERS.size + len(_OUTLINES[0])
+    line_head = b"\x12" + _varint(line_size) + stamp + _LINE_LOOP
     text_size = len(stamp) + _PLACE.size + len(_LETTERS[0])
-    boxes, texts = [], []
-    for x0, y0, x1, y1, score, class_id in zip(
-        *columns, detections.score, detections.class_id, strict=True
-    ):
+    lines: list[bytes] = []
+    texts: list[bytes] = []
+    for x0, y0, x1, y1, score, class_id in zip(*boxes, strict=True):
         kind = class_id % len(_COLORS)
-        boxes += (
-            box_head,
-            _CORNERS.pack(
-                _CORNER, x0, _Y, y0, _CORNER, x1, _Y, y0, _CORNER, x1, _Y, y1, _CORNER, x0, _Y, y1
-            ),
-            _OUTLINES[kind],
+        corners = _CORNERS.pack(
+            _CORNER, x0, _Y, y0, _CORNER, x1, _Y, y0, _CORNER, x1, _Y, y1, _CORNER, x0, _Y, y1
         )
+        lines += line_head, corners, _OUTLINES[kind]
         name = labels[class_id] if labels and class_id < len(labels) else str(class_id)
         caption = f"{name} {score:.2f}".encode()
-        caption_head = _head(0x1A, len(caption))
-        texts += (
-            _head(0x1A, text_size + len(caption_head) + len(caption)),
-            stamp,
-            _PLACE.pack(_AT, x0, _Y, y0),
-            caption_head,
-            caption,
-            _LETTERS[kind],
-        )
-    return Annotations(b"".join([*boxes, *texts, b"\x2a", stamp[1:]]))
+        head = _text_head(len(caption))
+        place = _PLACE.pack(_AT, x0, _Y, y0)
+        size = text_size + len(head) + len(caption)
+        texts += _text_head(size), stamp, place, head, caption, _LETTERS[kind]
+    return Annotations(b"".join([*lines, *texts, b"\x2a", stamp[1:]]))
 
 
 def _timestamp(raw_ns: int) -> bytes:
@@ -107,9 +110,12 @@ def _timestamp(raw_ns: int) -> bytes:
     return _varint(len(body)) + body
 
 
-def _head(tag: int, size: int) -> bytes:
-    """Tag and length of a field of bytes."""
-    return bytes((tag, size)) if size < 0x80 else bytes((tag,)) + _varint(size)
+_TEXT_HEADS = tuple(bytes((0x1A, size)) for size in range(0x80))
+"""Field 3 of a length below 128: a caption in an annotation, or its text in a caption."""
+
+
+def _text_head(size: int) -> bytes:
+    return _TEXT_HEADS[size] if size < 0x80 else b"\x1a" + _varint(size)
 
 
 def _varint(value: int) -> bytes:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from syncline.log.annotations import annotations_message
+from syncline.log.annotations import BoxColumns, annotations_message
 from syncline.log.folder import RING, list_segments
 from syncline.log.mapping import mapping_to_message
 from syncline.log.recorder import Recorder
@@ -36,7 +36,9 @@ def main(target: Path) -> None:
                     recorder.write("/camera/f/detections", boxes, now)
                     picture = image_message(now, "f", bytes([i]) * 64, "jpeg")
                     recorder.write("/camera/f/image", picture, now)
-                    recorder.write("/camera/f/annotations", annotations_message(boxes), now)
+                    b = boxes
+                    columns = BoxColumns(b.x0_px, b.y0_px, b.x1_px, b.y1_px, b.score, b.class_id)
+                    recorder.write("/camera/f/annotations", annotations_message(now, columns), now)
                 clock.advance(50_000_000)
                 recorder.flush()
         (segment,) = list_segments(Path(folder) / RING)

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncline.errors import MessageError
-from syncline.log.annotations import annotations_message
-from syncline.messages import syncline_pb2 as pb
+from syncline.log.annotations import BoxColumns, annotations_message
 
 COORDINATE = st.floats(-1e5, 1e5, width=32).map(lambda px: px + 0.0)  # the SDK leaves -0 out
 BOX = st.tuples(
@@ -35,15 +34,15 @@ def decode(payload: bytes) -> Any:
     return message_class().FromString(payload)
 
 
-def by_the_sdk(detections: pb.Detections, labels: list[str]) -> bytes:
-    stamp = fox.Timestamp(detections.mid_raw_ns // 10**9, detections.mid_raw_ns % 10**9)
-    colors = [p.outline_color for p in decode(annotations_message(detections).encode()).points]
+def by_the_sdk(raw_ns: int, boxes: BoxColumns, labels: list[str]) -> bytes:
+    stamp = fox.Timestamp(raw_ns // 10**9, raw_ns % 10**9)
+    outlines = decode(annotations_message(raw_ns, boxes).encode()).points
     points, texts = [], []
-    for i, c in enumerate(colors):
+    for outline, (x0, y0, x1, y1, score, kind) in zip(
+        outlines, zip(*boxes, strict=True), strict=True
+    ):
+        c = outline.outline_color
         color = fox.Color(r=c.r, g=c.g, b=c.b, a=c.a)
-        x0, y0 = detections.x0_px[i], detections.y0_px[i]
-        x1, y1 = detections.x1_px[i], detections.y1_px[i]
-        kind = detections.class_id[i]
         points.append(
             fox.PointsAnnotation(
                 timestamp=stamp,
@@ -58,7 +57,7 @@ def by_the_sdk(detections: pb.Detections, labels: list[str]) -> bytes:
             fox.TextAnnotation(
                 timestamp=stamp,
                 position=fox.Point2(x=x0, y=y0),
-                text=f"{name} {detections.score[i]:.2f}",
+                text=f"{name} {score:.2f}",
                 font_size=12.0,
                 text_color=color,
             )
@@ -67,33 +66,27 @@ def by_the_sdk(detections: pb.Detections, labels: list[str]) -> bytes:
 
 
 @given(
-    boxes=st.lists(BOX, max_size=12),
+    rows=st.lists(BOX, max_size=12),
     raw_ns=st.integers(0, (1 << 32) * 10**9 - 1),
     labels=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=200), max_size=9),
 )
 def test_bytes_say_what_the_sdk_would(
-    boxes: list[tuple[Any, ...]], raw_ns: int, labels: list[str]
+    rows: list[tuple[Any, ...]], raw_ns: int, labels: list[str]
 ) -> None:
-    x0, y0, x1, y1, score, class_id = zip(*boxes, strict=True) if boxes else ((),) * 6
-    detections = pb.Detections(
-        mid_raw_ns=raw_ns, x0_px=x0, y0_px=y0, x1_px=x1, y1_px=y1, score=score, class_id=class_id
-    )
-    ours = decode(annotations_message(detections, labels).encode())
-    assert ours == decode(by_the_sdk(detections, labels))
+    boxes = BoxColumns(*(zip(*rows, strict=True) if rows else ((),) * 6))
+    ours = decode(annotations_message(raw_ns, boxes, labels).encode())
+    assert ours == decode(by_the_sdk(raw_ns, boxes, labels))
 
 
 def test_classes_next_to_each_other_differ_in_colour() -> None:
-    n = 8
-    detections = pb.Detections(
-        x0_px=[0] * n, y0_px=[0] * n, x1_px=[1] * n, y1_px=[1] * n, score=[1] * n,
-        class_id=range(n),
-    )  # fmt: skip
-    found = decode(annotations_message(detections).encode())
+    ones = [1.0] * 8
+    boxes = BoxColumns(ones, ones, ones, ones, ones, range(8))
+    found = decode(annotations_message(0, boxes).encode())
     colors = {(p.outline_color.r, p.outline_color.g, p.outline_color.b) for p in found.points}
-    assert len(colors) == n
+    assert len(colors) == 8
     assert all(p.outline_color.a == 1.0 for p in found.points)
 
 
 def test_columns_of_different_length_are_refused() -> None:
-    with pytest.raises(MessageError, match="columns differ"):
-        annotations_message(pb.Detections(score=[1.0]))
+    with pytest.raises(MessageError, match=r"columns of \[0, 0, 0, 0, 1, 0\] values"):
+        annotations_message(0, BoxColumns([], [], [], [], [1.0], []))

@@ -16,7 +16,7 @@ import pytest
 from syncline import topics as table
 from syncline.cli import main
 from syncline.errors import DeviceError, UsageError
-from syncline.log.annotations import annotations_message
+from syncline.log.annotations import BoxColumns, annotations_message
 from syncline.log.folder import RING, list_segments
 from syncline.log.info import read_info
 from syncline.log.live import serve_live
@@ -168,7 +168,9 @@ def record_pictures(folder: Path) -> None:
             )  # fmt: skip
             recorder.write("/camera/f/image", image_message(now, "f", data, "jpeg"), now)
             recorder.write("/camera/f/detections", boxes, now)
-            recorder.write("/camera/f/annotations", annotations_message(boxes), now)
+            b = boxes
+            columns = BoxColumns(b.x0_px, b.y0_px, b.x1_px, b.y1_px, b.score, b.class_id)
+            recorder.write("/camera/f/annotations", annotations_message(now, columns), now)
             recorder.write("/imu/a", imu(now), now)
             clock.advance(100_000_000)
 
