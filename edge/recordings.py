@@ -10,17 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncline import topics
-from syncline.edge.boots import choose_boot, messages_per_boot
 from syncline.edge.clip import ClipRecording
 from syncline.edge.config import CameraSection
 from syncline.edge.recorded_time import recorded_timer, timing_of_message
 from syncline.edge.replay import Damage, Timed, recording_boot_id
 from syncline.errors import LogError, MediaError, UsageError
+from syncline.log.boots import choose_boot, messages_per_boot
 from syncline.log.folder import PINNED, RING, log_groups
 from syncline.log.index import FileIndex
 from syncline.log.reader import LogReader
 from syncline.log.rosbag import is_bag
 from syncline.sensors.adapters.image_folder import SUFFIXES, ImageFolder
+from syncline.sensors.adapters.log_pictures import PicturePairs
 from syncline.sensors.adapters.network_url import SCHEMES
 from syncline.sensors.adapters.ros_bag import RosBag
 from syncline.sensors.adapters.sidecar import sidecar_path
@@ -149,7 +150,7 @@ class LogRecording:
             self._segments = list(reader.timebase(self._boot).segments)
             files = [f for f in reader.files() if f.boot_id == self._boot]
         self._errors = sum(_damages(f.index) for f in files)
-        self._unmatched = 0
+        self._pairs = PicturePairs[FrameTime]()
         self.frame_count = counts[self._boot]
 
     @property
@@ -164,16 +165,14 @@ class LogRecording:
     def frames(self) -> Iterator[Timed]:
         """Pictures in order of time, each with its recorded timing.
 
-        Memory: at most `_UNMATCHED_BYTES` of encoded pictures that wait for their timing.
+        Memory: see `PicturePairs`.
 
         Raises:
             LogError: There are pictures, and not one has its timing.
             MediaError: A picture is none, or does not decode.
         """
         timings = [name.removesuffix("/image") + "/timing" for name in self._images]
-        waiting: dict[tuple[str, int], FrameTime] = {}
-        pictures: dict[tuple[str, int], bytes] = {}
-        self._unmatched, matched = 0, 0
+        self._pairs = pairs = PicturePairs[FrameTime]()
         with LogReader(self._path, topics=[*self._images, *timings]) as reader:
             for record in reader:
                 if record.boot_id != self._boot:
@@ -182,19 +181,16 @@ class LogRecording:
                 key = (camera, record.raw_ns)
                 message = reader.decode(record)
                 if record.topic.endswith("/timing"):
-                    waiting[key] = timing_of_message(message)
+                    pair = pairs.timing(key, timing_of_message(message))
                 else:
-                    pictures[key] = message.data
-                if key in waiting and key in pictures:
-                    matched += 1
-                    picture = self._picture(pictures.pop(key), topics.IMAGE.of(camera))
-                    yield self._timed(waiting.pop(key), picture)
-                _forget_oldest(waiting)
-                self._unmatched += _forget_oldest(pictures)
-        self._unmatched += len(pictures)
-        if self._unmatched and not matched:
+                    pair = pairs.picture(key, message.data)
+                if pair is not None:
+                    timing, data = pair
+                    yield self._timed(timing, self._picture(data, topics.IMAGE.of(camera)))
+        pairs.finish()
+        if pairs.unmatched and not pairs.matched:
             raise LogError(
-                f"{self._path} holds {self._unmatched} pictures and no frame time of them: "
+                f"{self._path} holds {pairs.unmatched} pictures and no frame time of them: "
                 f"{', '.join(timings)} is missing",
                 remedy="Cut it again with both: log cut --topic .../image --topic .../timing",
             )
@@ -210,7 +206,7 @@ class LogRecording:
 
     def damage(self) -> Damage:
         """Damaged parts of the files, and pictures whose timing was lost."""
-        return Damage(self._errors, self._unmatched)
+        return Damage(self._errors, self._pairs.unmatched)
 
     @staticmethod
     def _timed(timing: FrameTime, picture: Image | JpegPicture) -> Timed:
@@ -241,23 +237,6 @@ def _no_pictures(path: Path, camera: str) -> LogError:
 def _damages(index: FileIndex) -> int:
     """Places that cannot be read; an end that is merely not written yet is none."""
     return index.damaged_chunks + index.damaged_records + (index.lost_bytes > 0)
-
-
-_UNMATCHED_LIMIT = 256
-_UNMATCHED_BYTES = 64 << 20
-
-
-def _forget_oldest(
-    waiting: dict[tuple[str, int], FrameTime] | dict[tuple[str, int], bytes],
-) -> int:
-    """Bound what waits for its other half, which was lost; returns how many were given up."""
-    held = sum(len(one) for one in waiting.values() if isinstance(one, bytes))
-    count = 0
-    while len(waiting) > _UNMATCHED_LIMIT or held > _UNMATCHED_BYTES:
-        one = waiting.pop(next(iter(waiting)))
-        held -= len(one) if isinstance(one, bytes) else 0
-        count += 1
-    return count
 
 
 def decode_picture(data: bytes, name: str) -> Image:

@@ -77,6 +77,7 @@ class GnssDecoder:
         return self._epoch(heard.raw_ns, heard.what)
 
     def _epoch(self, raw_ns: int, reading: GnssReading) -> GnssSample:
+        assert reading.utc_ns is not None, "an epoch without a date is left out"
         if self._last_utc_ns is not None and reading.utc_ns < self._last_utc_ns:
             self._trouble[Trouble.BACKWARD] += 1
         self._last_utc_ns = reading.utc_ns

@@ -55,7 +55,8 @@ class GnssReading:
     """One epoch of a receiver.
 
     Attributes:
-        utc_ns: UTC that the solution is valid for, as the receiver says it.
+        utc_ns: UTC that the solution is valid for, as the receiver says it; None where a recording
+            does not hold it.
         fix_mode: 0 none, 2, 3; dead reckoning, estimates and simulations count as none.
         accuracy_ns: The receiver's own claim for the time, or what its digits resolve.
         latitude_deg: North; None without a position.
@@ -67,7 +68,7 @@ class GnssReading:
         leap_valid: The receiver knows the leap seconds; None where it does not tell (NMEA).
     """
 
-    utc_ns: int
+    utc_ns: int | None
     fix_mode: int
     accuracy_ns: int
     latitude_deg: float | None = None

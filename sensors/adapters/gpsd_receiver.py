@@ -108,7 +108,7 @@ class GpsdReceiver(Reopening[Sample[GnssReading]]):
         if self._device and report.device not in ("", self._device):
             return None
         reading = reading_of(report)
-        if reading is None:
+        if reading is None or reading.utc_ns is None:
             return None
         stamp = Stamp(reading.utc_ns, Clock.UTC, FrameEvent.MID, float(reading.accuracy_ns))
         late = (-LATE_NS, 0)

@@ -69,7 +69,7 @@ def _gnss(path: Path) -> str:
     log = GnssLog(path)
     fixes, times = 0, []
     for frame in log.frames():
-        if isinstance(frame.payload, GnssReading):
+        if isinstance(frame.payload, GnssReading) and frame.payload.utc_ns is not None:
             fixes += frame.payload.fix_mode >= 2
             times.append(frame.payload.utc_ns)
     span = f" from {_utc(times[0])} to {_utc(times[-1])}" if times else ""

@@ -78,7 +78,7 @@ def _title(log: Path, cameras: dict[str, list[pb.FrameTiming]], timebase: Timeba
 
 
 def _read(log: Path, wanted: str) -> tuple[dict[str, list[pb.FrameTiming]], Timebase]:
-    from syncline.edge.boots import timed_boot
+    from syncline.log.boots import timed_boot
     from syncline.log.reader import LogReader
 
     found = timed_boot(log, wanted)

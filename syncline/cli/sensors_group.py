@@ -93,7 +93,7 @@ class _Drive:
     """
 
     def __init__(self, log: Path, wanted: str) -> None:
-        from syncline.edge.boots import timed_boot
+        from syncline.log.boots import timed_boot
 
         found = timed_boot(log, wanted)
         self._log, self._boot_id = log, found.boot_id

@@ -11,18 +11,14 @@ import numpy as np
 import pytest
 
 from syncline.cli import main
-from syncline.edge.boots import choose_boot, messages_per_boot
 from syncline.edge.config import CameraSection
 from syncline.edge.engine import Engine
 from syncline.edge.job import Frame
-from syncline.edge.recordings import (
-    LogRecording,
-    MediaRecording,
-    _forget_oldest,
-    open_recording,
-)
+from syncline.edge.recordings import LogRecording, MediaRecording, open_recording
 from syncline.errors import LogError, MediaError, UsageError
+from syncline.log.boots import choose_boot, messages_per_boot
 from syncline.log.reader import LogReader
+from syncline.sensors.adapters.log_pictures import PicturePairs
 from syncline.sensors.adapters.matroska import missing_bytes
 from syncline.sensors.jpeg import JpegPicture
 from syncline.timebase import NS_PER_S, OsClock
@@ -150,11 +146,18 @@ def test_a_lost_timing_is_named(tmp_path: Path) -> None:
 
 def test_pictures_without_their_timing_are_held_within_bounds() -> None:
     """They wait as they are encoded, and are given up by count and by bytes, the oldest first."""
-    waiting = {("front", at): bytes(1 << 20) for at in range(100)}
-    assert _forget_oldest(waiting) == 36
-    assert next(iter(waiting)) == ("front", 36)
-    small = {("front", at): b"x" for at in range(300)}
-    assert _forget_oldest(small) == 44
+    large = PicturePairs[str]()
+    for at in range(100):
+        assert large.picture(("front", at), bytes(1 << 20)) is None
+    assert large.unmatched == 36
+    assert large.timing(("front", 35), "") is None
+    assert large.timing(("front", 36), "its time") == ("its time", bytes(1 << 20))
+    small = PicturePairs[str]()
+    for at in range(300):
+        assert small.picture(("front", at), b"x") is None
+    assert small.unmatched == 44
+    small.finish()
+    assert (small.matched, small.unmatched) == (0, 300)
 
 
 def test_a_cut_clip_tells_its_damage(tmp_path: Path, clip: Path) -> None:
