@@ -11,7 +11,8 @@ import pytest
 
 from syncline.errors import MediaError
 from syncline.sensors.adapter import HealthState, SensorAdapter
-from syncline.sensors.adapters.ros_bag import RosBag, camera_name
+from syncline.sensors.adapters.bag_topics import sensor_name
+from syncline.sensors.adapters.ros_bag import RosBag
 from syncline.sensors.frame import FrameEvent
 
 rosbag2 = pytest.importorskip("rosbags.rosbag2")
@@ -97,8 +98,8 @@ def test_a_bag_without_pictures_says_so(tmp_path: Path) -> None:
 
 
 def test_names() -> None:
-    assert camera_name("/Front Cam/image-raw") == "front_cam_image-raw"
-    assert camera_name("/") == "camera"
+    assert sensor_name("/Front Cam/image-raw", "camera") == "front_cam_image-raw"
+    assert sensor_name("/", "camera") == "camera"
 
 
 @pytest.mark.parametrize("plugin", ["SQLITE3", "MCAP"])
