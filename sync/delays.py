@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from math import erfc, exp
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,30 +132,27 @@ def match(excess: float, var: float, scales: Scales) -> tuple[float, float]:
         scales: Of the line.
     """
     sd = math.sqrt(var)
-    u = excess / sd
-    bell = _INV_SQRT_2PI * math.exp(-0.5 * u * u) if u > 0.0 else 1.0
+    inv = 1.0 / sd
+    u = excess * inv
+    bell = _INV_SQRT_2PI * exp(-0.5 * u * u) if u > 0.0 else 1.0
     total = slope = curve = 0.0
     for rate, weight in scales:
         t = rate * sd - u
         if t < -6.0:
             # far out in the tail: a pure exponential
-            p = weight * math.exp(rate * (0.5 * rate * var - excess))
-            g = rate
-            total += p
-            slope += p * g
-            curve += p * g * g
-            continue
-        if t < 25.0:
-            rho = _PHI * math.exp(-0.5 * t * t) / math.erfc(t * _INV_SQRT2)
+            p, g = weight * exp(rate * (0.5 * rate * var - excess)), rate
         else:
-            # Laplace's continued fraction of the Mills ratio
-            rho = t + 1.0 / (t + 2.0 / (t + 3.0 / t))
-        p = bell * weight / rho
-        g = rate - rho / sd
-        h = rho * (t - rho) / var
+            if t < 25.0:
+                rho = _PHI * exp(-0.5 * t * t) / erfc(t * _INV_SQRT2)
+            else:
+                # Laplace's continued fraction of the Mills ratio
+                rho = t + 1.0 / (t + 2.0 / (t + 3.0 / t))
+            p, g = bell * weight / rho, rate - rho * inv
+            if rho > t:
+                curve -= p * rho * (rho - t) / var
         total += p
         slope += p * g
-        curve += p * (g * g + (min(0.0, h)))
+        curve += p * g * g
     if total <= 0.0:
         return 0.0, 0.0
     slope /= total

@@ -61,23 +61,22 @@ class Rows:
     def __len__(self) -> int:
         return len(self.t)
 
-    def extend(self, new: list[Row]) -> Ints:
+    def extend(self, new: list[Row]) -> Ints | None:
         """Add rows, keeping the order of time.
 
         Returns:
-            Where each row came from: the old ones by their index, the new ones after them.
+            Where each row came from, the old ones by their index, the new ones after them; None
+            when all came in order.
         """
         n, columns = len(self.t), np.array(new, dtype=np.float64).T
-        order = np.arange(n + len(new))
-        t = np.concatenate((self.t, columns[0]))
-        tail = t[max(n - 1, 0) :]
-        sorted_already = bool((tail[1:] >= tail[:-1]).all())
-        if not sorted_already:
-            order = np.argsort(t, kind="stable")
+        late = columns[0, 1:] < columns[0, :-1]
+        order = None
+        if late.any() or (n and columns[0, 0] < self.t[-1]):
+            order = np.concatenate((self.t, columns[0])).argsort(kind="stable")
         for name, extra in zip(self.__dataclass_fields__, columns, strict=True):
             old = getattr(self, name)
-            both = np.concatenate((old, extra.astype(old.dtype)))
-            setattr(self, name, both if sorted_already else both[order])
+            both = np.concatenate((old, extra), dtype=old.dtype, casting="unsafe")
+            setattr(self, name, both if order is None else both[order])
         return order
 
     def drop_first(self, count: int) -> None:

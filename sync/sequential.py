@@ -9,6 +9,9 @@ Plain floats: the state has four to a dozen numbers; an array call would cost mo
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import cache
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +24,22 @@ Floats = NDArray[np.float64]
 
 _FAR = 6.0
 """An excess of so many sigmas says nothing of the path: the row is a queue."""
+_RATE = 1.0 / NS
+
+Getter = Callable[[list[float]], tuple[float, ...]]
+
+
+@cache
+def _layout(n: int) -> tuple[tuple[Getter, ...], NDArray[np.intp]]:
+    """How the upper triangle of a symmetric (n, n) matrix lies in a flat list.
+
+    Returns:
+        For each row what picks it from the list, and the list's places in the full matrix.
+    """
+    upper, place = np.triu_indices(n), np.zeros((n, n), dtype=np.intp)
+    place[upper] = np.arange(len(upper[0]))
+    place = np.maximum(place, place.T)
+    return tuple(itemgetter(*row) for row in place.tolist()), upper[0] * n + upper[1]
 
 
 class Sequential:
@@ -30,24 +49,32 @@ class Sequential:
         t: Seconds since the epoch.
         mean: (n,).
         cov: (n, n).
+
+    Attributes:
+        mean: n numbers.
+        cov: Upper triangle, row after row.
     """
 
     __slots__ = ("cov", "mean", "t")
 
-    def __init__(self, t: float, mean: list[float], cov: list[list[float]]) -> None:
-        self.t, self.mean, self.cov = t, mean, cov
+    def __init__(self, t: float, mean: Floats, cov: Floats) -> None:
+        self.t: float = t
+        self.mean: list[float] = mean.tolist()
+        self.cov: list[float] = cov.ravel()[_layout(len(mean))[1]].tolist()
 
     def copy(self) -> Sequential:
         """An independent copy."""
-        return Sequential(self.t, self.mean[:], [row[:] for row in self.cov])
+        twin = object.__new__(Sequential)
+        twin.t, twin.mean, twin.cov = self.t, self.mean[:], self.cov[:]
+        return twin
 
     def extend(self, mean: Floats, cov: Floats) -> None:
         """Add the unknowns of new lines, taken from a prior that already knows them."""
         old = len(self.mean)
         self.mean += mean[old:].tolist()
         grown = np.array(cov)
-        grown[:old, :old] = self.cov
-        self.cov = grown.tolist()
+        grown[:old, :old] = [row(self.cov) for row in _layout(old)[0]]
+        self.cov = grown.ravel()[_layout(len(mean))[1]].tolist()
 
     def predict(self, t: float, wander: float, white_fm: float) -> None:
         """Carry the state forward to `t`."""
@@ -55,17 +82,15 @@ class Sequential:
         if dt <= 0.0:
             return
         self.t = t
-        f, cov, mean = dt / NS, self.cov, self.mean
+        f, cov, mean = dt * _RATE, self.cov, self.mean
+        n = len(mean)
         mean[0] += f * mean[1]
-        rate = cov[1]
         q = wander * wander * dt
-        x = [a + f * b for a, b in zip(cov[0], rate, strict=True)]
-        x[0] += f * (x[1]) + q * dt * dt / 3.0 + white_fm * white_fm * dt
+        x = [a + f * b for a, b in zip(cov, _layout(n)[0][1](cov), strict=False)]
+        x[0] += f * x[1] + q * dt * dt / 3.0 + white_fm * white_fm * dt
         x[1] += 0.5 * q * dt * NS
-        rate[1] += q * NS * NS
-        cov[0] = x
-        for row, value in zip(cov, x, strict=True):
-            row[0] = value
+        cov[n] += q * NS * NS
+        cov[:n] = x
 
     def edge(
         self, k: int, sign: float, t: float, obs: float, var: float, scales: Scales
@@ -76,20 +101,23 @@ class Sequential:
             Site precision and precision times mean (relative to `obs`), and by how many of its
             sigmas the predicted edge was wrong or moved: the surprise.
         """
-        c, b = 2 + 2 * k, 3 + 2 * k
-        mean, cov = self.mean, self.cov
-        f = (t - self.t) / NS
+        mean, cov, f = self.mean, self.cov, (t - self.t) * _RATE
+        c, b, row = 2 + 2 * k, 3 + 2 * k, _layout(len(mean))[0]
+        pc, pb = row[c](cov), row[b](cov)
         if f == 0.0:
-            gain = [x + sign * y + z for x, y, z in zip(cov[0], cov[c], cov[b], strict=True)]
+            gain = [p + sign * y + z for y, z, p in zip(pc, pb, cov, strict=False)]
+            v = gain[0] + sign * gain[c] + gain[b]
+            m = mean[0] + sign * mean[c] + mean[b] - obs
         else:
-            rows = zip(cov[0], cov[1], cov[c], cov[b], strict=True)
-            gain = [x + f * r + sign * y + z for x, r, y, z in rows]
-        v = gain[0] + f * gain[1] + sign * gain[c] + gain[b]
+            rows = zip(pc, pb, row[1](cov), cov, strict=False)
+            gain = [p + f * r + sign * y + z for y, z, r, p in rows]
+            v = gain[0] + f * gain[1] + sign * gain[c] + gain[b]
+            m = mean[0] + f * mean[1] + sign * mean[c] + mean[b] - obs
         if v < 1e-30:
             v = 1e-30
-        m = mean[0] + f * mean[1] + sign * mean[c] + mean[b] - obs
         excess, total = -sign * m, v + var
-        if excess > _FAR * math.sqrt(total):
+        sd = math.sqrt(total)
+        if excess > _FAR * sd:
             return 0.0, 0.0, 0.0
         slope, curve = match(excess, total, scales)
         slope *= sign
@@ -101,14 +129,13 @@ class Sequential:
         if tau * var > 1.0:
             nu, tau = nu / (tau * var), 1.0 / var
         self._update(gain, tau, (nu - tau * m) / (1.0 + tau * v), v)
-        surprise = abs(slope) * math.sqrt(v)
-        return tau, nu, max(surprise, -excess / math.sqrt(total))
+        return tau, nu, max(abs(slope) * math.sqrt(v), -excess / sd)
 
     def normal(self, k: int, t: float, obs: float, var: float) -> float:
         """Take one normal row of line `k` at `t`; returns the surprise in sigmas."""
-        b, f = 3 + 2 * k, (t - self.t) / NS
-        mean, cov = self.mean, self.cov
-        gain = [x + f * r + z for x, r, z in zip(cov[0], cov[1], cov[b], strict=True)]
+        mean, cov, f = self.mean, self.cov, (t - self.t) * _RATE
+        b, row = 3 + 2 * k, _layout(len(mean))[0]
+        gain = [x + f * r + z for r, z, x in zip(row[1](cov), row[b](cov), cov, strict=False)]
         v = gain[0] + f * gain[1] + gain[b]
         m = mean[0] + f * mean[1] + mean[b] - obs
         self._update(gain, 1.0 / var, -m / (var + v), v)
@@ -118,24 +145,26 @@ class Sequential:
         self.mean = [a + step * g for a, g in zip(self.mean, gain, strict=True)]
         share = tau / (1.0 + tau * v)
         if share > 0.0:
-            self.cov = [
-                [p - s * h for p, h in zip(row, gain, strict=True)]
-                for row, s in zip(self.cov, [share * g for g in gain], strict=True)
-            ]
+            known = [s * h for i, s in enumerate([share * g for g in gain]) for h in gain[i:]]
+            self.cov = [p - q for p, q in zip(self.cov, known, strict=True)]
+
+    def rate(self) -> tuple[float, float]:
+        """Frequency and its variance, in units of 1/NS."""
+        return self.mean[1], self.cov[len(self.mean)]
 
     def line(self, wander: float, k: int) -> Line:
         """The oscillator's line; how fine it is known is told by line `k`."""
-        b = 3 + 2 * k
-        mean, x, yy = self.mean, self.cov[0], max(self.cov[1][1], 0.0) / (NS * NS)
-        xx, fine = max(x[0], 0.0), max(x[0] + 2.0 * x[b] + self.cov[b][b], 0.0)
-        return Line(self.t, mean[0], mean[1] / NS, xx, x[1] / NS, yy, wander, fine)
+        mean, cov, b = self.mean, self.cov, 3 + 2 * k
+        n = len(mean)
+        xx, yy = max(cov[0], 0.0), max(cov[n], 0.0) * (_RATE * _RATE)
+        fine = max(cov[0] + 2.0 * cov[b] + _layout(n)[0][b](cov)[b], 0.0)
+        return Line(self.t, mean[0], mean[1] * _RATE, xx, cov[1] * _RATE, yy, wander, fine)
 
     def path(self, k: int) -> tuple[float, float, float, float]:
         """Predicted upper edge, its variance, lower edge, its variance of line `k` (s, s^2)."""
-        c, b = 2 + 2 * k, 3 + 2 * k
-        mean, x, pc, pb = self.mean, self.cov[0], self.cov[c], self.cov[b]
+        mean, cov, c, b = self.mean, self.cov, 2 + 2 * k, 3 + 2 * k
+        row = _layout(len(mean))[0]
+        pc, pb = row[c](cov), row[b](cov)
         middle, half = mean[0] + mean[b], mean[c]
-        both = x[0] + pb[b] + pc[c] + 2.0 * x[b]
-        apart = 2.0 * (x[c] + pc[b])
-        top, bottom = both + apart, both - apart
-        return middle + half, (max(0.0, top)), middle - half, max(bottom, 0.0)
+        both, apart = cov[0] + pb[b] + pc[c] + 2.0 * pb[0], 2.0 * (pc[0] + pc[b])
+        return middle + half, max(both + apart, 0.0), middle - half, max(both - apart, 0.0)

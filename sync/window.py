@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,8 +198,10 @@ class Window:
         """Pending rows join the window; the oldest leave it for the prior."""
         if self.pending:
             blank = np.zeros((len(self.pending), len(SCALES_S)))
+            self._share = np.concatenate((self._share, blank))
             order = self.rows.extend(self.pending)
-            self._share = np.concatenate((self._share, blank))[order]
+            if order is not None:
+                self._share = self._share[order]
             self.pending = []
         if len(self.paths.lines) > _MOST_LINES and not self.keep:
             self._prune()
@@ -258,7 +261,7 @@ class Window:
             if self.wander < 2.0 * used:
                 break
         mean, cov = post.newest()
-        self.now = Sequential(float(knots[-1]), mean.tolist(), cov.tolist())
+        self.now = Sequential(float(knots[-1]), mean, cov)
         self.due, self._solved_t = False, self.now.t
         if before is not None:
             self._pace(before, self.now)
@@ -268,7 +271,8 @@ class Window:
 
     def _pace(self, before: Sequential, after: Sequential) -> None:
         """Solve more seldom while joint solves agree with what the single steps had found."""
-        change = abs(after.mean[1] - before.mean[1]) / math.sqrt(max(after.cov[1][1], 1e-30))
+        rate, var = after.rate()
+        change = abs(rate - before.rate()[0]) / math.sqrt(max(var, 1e-30))
         for k, state in enumerate(self.paths.lines):
             if state.waiting:
                 old, new = before.path(k), after.path(k)
@@ -282,13 +286,19 @@ class Window:
     def _run(self, wander: float, knots: Floats) -> Posterior:
         rows, s = self.rows, self.settings
         system = System(rows, knots, self.prior, Oscillator(wander, self.settings.white_fm))
-        member = (rows.line[:, None] == np.arange(len(self.paths.lines))).T.astype(np.float64)
+        lines = len(self.paths.lines)
+        member = (np.arange(lines)[:, None] == rows.line).astype(np.float64)
 
         def learn(share: Floats, edge: NDArray[np.intp], active: NDArray[np.intp]) -> None:
-            seen = np.zeros((len(rows), len(SCALES_S)))
-            seen[edge[:, None], active] = share
+            whole = len(edge) == len(rows)
+            seen, total = np.zeros((len(rows), len(SCALES_S))), np.zeros((lines, len(SCALES_S)))
+            if whole:
+                seen[:, active] = share
+            else:
+                seen[edge[:, None], active] = share
+            total[:, active] = (member if whole else member[:, edge]) @ share
             self._share = seen
-            self.paths.learn(member @ seen)
+            self.paths.learn(total)
 
         post = system.sweep(self.paths.weights, learn, (s.sweeps, s.sweeps_most), s.damp)
         rows.tau, rows.nu = post.tau, post.nu
@@ -345,12 +355,21 @@ class Window:
 
 def _knots(rows_s: Floats, begin_s: float, most: int) -> Floats:
     """Times of the knots: dense near the newest row, thinner towards the past."""
-    t = rows_s[np.append(rows_s[1:] - rows_s[:-1] > 1e-3, True)]
+    apart = np.empty(len(rows_s), dtype=bool)
+    np.greater(rows_s[1:] - rows_s[:-1], 1e-3, out=apart[:-1])
+    apart[-1] = True
+    t: Floats = rows_s[apart]
     n = len(t)
     if n > most:
-        at = np.rint((n - 1) * (1.0 - (np.arange(most) / (most - 1)) ** 1.7)).astype(np.intp)[::-1]
-        t = t[at[np.append(True, at[1:] > at[:-1])]]
+        at = {round((n - 1) * share) for share in _thinning(most)}
+        t = t[sorted(at)]
     if begin_s < t[0] - 1e-3:
         return np.concatenate(([begin_s], t))
     t[0] = begin_s
-    return np.asarray(t, dtype=np.float64)
+    return t
+
+
+@cache
+def _thinning(most: int) -> tuple[float, ...]:
+    """Places of the knots among the rows' times, as shares."""
+    return tuple(1.0 - (i / (most - 1)) ** 1.7 for i in range(most))
