@@ -6,25 +6,29 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from syncline.cloud.bulk import Bulk
+from syncline.cloud.bulk import Row, inserting, setting
 from syncline.cloud.frames import Placed
 from syncline.cloud.tables import EXTENTS, QUARANTINE, STREAMS
 
 Bad = tuple[int, int, str]
 """First seq, last seq and reason of records to quarantine."""
 
-_ADD_EXTENTS = Bulk(EXTENTS.insert(), [column.name for column in EXTENTS.columns])
-_ADD_BAD = Bulk(QUARANTINE.insert(), [column.name for column in QUARANTINE.columns])
-_MOVE_TAILS = Bulk(
-    STREAMS.update().where(STREAMS.c.id == sa.bindparam("i")).values(tail_seq=sa.bindparam("t")),
-    ["t", "i"],
-)
-_TAILS = (
+_ADD_EXTENTS = inserting(EXTENTS)
+_ADD_BAD = inserting(QUARANTINE)
+_MOVE_TAILS = setting(STREAMS.c.id, STREAMS.c.tail_seq)
+_LOCKED = (
     sa.select(STREAMS.c.id, STREAMS.c.tail_seq)
     .where(STREAMS.c.id.in_(sa.bindparam("ids", expanding=True)))
     .order_by(STREAMS.c.id)
     .with_for_update()
+    .subquery()
 )
+_TAILS = sa.select(
+    sa.func.aggregate_strings(
+        sa.cast(_LOCKED.c.id, sa.String) + " " + sa.cast(_LOCKED.c.tail_seq, sa.String), " "
+    )
+)
+"""Tails of streams as one text: `sqlite3` gives up the interpreter's lock at each row it gives."""
 
 
 class Commit:
@@ -40,16 +44,16 @@ class Commit:
         self._ids = ids
         self._tails = self._lock_tails()
         self._before = dict(self._tails)
-        self._extents: list[tuple[int, ...]] = []
-        self._bad: list[tuple[int | str, ...]] = []
+        self._extents: list[Row] = []
+        self._bad: list[Row] = []
         self._new = 0
 
     def _lock_tails(self) -> dict[int, int]:
         ids = sorted(set(self._ids))
         tails: dict[int, int] = {}
         for at in range(0, len(ids), 500):
-            rows = self._db.execute(_TAILS, {"ids": ids[at : at + 500]}).all()
-            tails.update({row[0]: row[1] for row in rows})
+            found = str(self._db.scalar(_TAILS, {"ids": ids[at : at + 500]})).split(" ")
+            tails.update(zip(map(int, found[::2]), map(int, found[1::2]), strict=True))
         return tails
 
     def run(self, placed: Sequence[tuple[Placed, Sequence[Bad]]]) -> int:
@@ -62,7 +66,7 @@ class Commit:
         self._flush()
         before = self._before
         _MOVE_TAILS.run(
-            self._db, [(tail, i) for i, tail in self._tails.items() if tail != before[i]]
+            self._db, [(i, tail) for i, tail in self._tails.items() if tail != before[i]]
         )
         return self._new
 
