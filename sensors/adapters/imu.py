@@ -231,4 +231,6 @@ def _load(path: Path) -> NDArray[np.float64]:
     try:
         return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
     except (OSError, ValueError, EOFError) as error:
-        raise LogError(f"cannot read array {path}: {error}") from error
+        raise LogError(
+            f"cannot read array {path}: {error}", remedy="Give the folder that holds both arrays"
+        ) from error

@@ -144,7 +144,7 @@ def _silence_destructor(error: BaseException) -> None:
     trace = error.__traceback__
     while trace is not None:
         made: Any = trace.tb_frame.f_locals.get("self")
-        if hasattr(made, "_closed"):
+        if type(made).__module__.startswith("asammdf") and hasattr(made, "_closed"):
             made._closed = True
             for name in ("_tempfile", "_file", "_mapped_file"):
                 opened = getattr(made, name, None)

@@ -118,7 +118,7 @@ class FakeDevice:
         self.root, self.name = root, f"iio:device{number}"
         self.folder = root / "sys/bus/iio/devices" / self.name
         self.node = root / "dev" / self.name
-        (root / "dev").mkdir(exist_ok=True)
+        (root / "dev").mkdir(parents=True, exist_ok=True)
         texts = {
             "name": "icm42605",
             "current_timestamp_clock": clock,
