@@ -1,4 +1,4 @@
-"""Spool and link against peers in the same run (link-17, link-31, link-32).
+"""Spool and link against peers in the same run (link-17, link-31, link-32, link-41).
 
 The peers: the same bytes written with a bare write + fdatasync, and Redis with `appendfsync always`
 where a redis-server is installed. NATS and Zenoh are not part of the development set-up.
@@ -13,6 +13,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from zlib import crc32
 
@@ -29,6 +30,8 @@ from syncline.link.wire import Ack, Data, Hello, Welcome, pack, pack_body, unpac
 from syncline.messages.syncline_pb2 import Health
 from syncline.spool import OsDisk, Spool
 from syncline.topics import LinkClass
+from tests.bench.idle import wait_until_idle
+from tests.collector.fleet_run import RATE, run_fleet
 
 pytestmark = pytest.mark.bench
 RECORD = b"\x0a\xc6\x01" + b"x" * 198  # a Health message of 201 bytes
@@ -334,3 +337,19 @@ def test_cpu_per_record_from_spool_to_catalog(benchmark: BenchmarkFixture, tmp_p
     collector.close()
     assert cpu / n <= 200e-6
     assert Health.FromString(RECORD) is not None
+
+
+# -- link-41 -------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(300)
+def test_link_41_times_of_a_thousand_devices(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    """link-41: 1,000 CURVE devices x 5 records/s: all on <= 10 s, ack p99 <= 500 ms."""
+    wait_until_idle()
+    figures = run_fleet(tmp_path, 1000, 20)
+    benchmark.extra_info.update(asdict(figures))
+    run_once(benchmark, lambda: None)
+    assert figures.rate >= 0.95 * 1000 * RATE, "the fleet did not send what it should"
+    assert figures.acked == figures.sent
+    assert figures.on_s <= 10
+    assert figures.p99_s <= 0.5
