@@ -26,7 +26,9 @@ from syncline.timebase import NS_PER_S, RawClock
 from syncline.topics import DROPS
 
 GIB = 1 << 30
-_POLL_S = 0.005
+_POLL_S = 0.02
+"""How long a message may wait in memory, where a kill would take it: ten of 500 a second. Shorter
+waits cost a wake-up each, on caches that pictures and models have emptied."""
 _BATCH = 256
 _JOIN_S = 60.0
 _MAX_NS = 1 << 63
