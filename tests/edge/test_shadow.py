@@ -49,6 +49,15 @@ def test_label_maps() -> None:
     assert (apart.score, apart.class_area_l1) == (0.5, 1.0)
 
 
+def test_a_map_that_is_at_stride_4_already_is_compared_whole() -> None:
+    """edge-36: the score is of stride 4 whatever size the network's map has."""
+    fine = np.zeros((64, 80), np.uint8)
+    fine[1::2, 1::2] = 1  # a quarter of the pixels, none of them on every fourth row
+    assert compare_labels(np.zeros_like(fine), fine).score == 0.25
+    full = np.kron(fine, np.ones((4, 4), np.uint8)).astype(np.uint8)
+    assert compare_labels(np.zeros_like(full), full).score == 0.25
+
+
 def test_boxes_of_the_same_things_agree() -> None:
     moved = (1.0, 0.0, 11.0, 10.0, 0.7, 0)
     assert compare_boxes(boxes(A, B), boxes(B, moved)).score == 0.0
