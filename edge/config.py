@@ -192,8 +192,9 @@ class RecordSection(Section, frozen=True, kw_only=True):
         segment_s: Length of a segment, seconds.
         quota_mb: Disk that recordings may use; the oldest unpinned segment goes first.
         images: Record the pictures too.
-        jpeg_quality: Of pictures that did not come as JPEG, 1..100; a camera's JPEG is recorded
-            as it came.
+        jpeg_quality: Of pictures that are encoded on the device, 1..100.
+        recompress: Encode what a camera sends as JPEG again, at `jpeg_quality`: less disk for more
+            CPU, and a replay sees other pixels than the model did.
     """
 
     enabled: bool = True
@@ -201,6 +202,7 @@ class RecordSection(Section, frozen=True, kw_only=True):
     quota_mb: Positive = 4096.0
     images: bool = True
     jpeg_quality: Percent = 80
+    recompress: bool = False
 
 
 class LinkSection(Section, frozen=True, kw_only=True):

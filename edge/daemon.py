@@ -77,6 +77,7 @@ class EdgeDaemon:
         options = PipelineOptions(
             images=config.record.enabled and config.record.images,
             jpeg_quality=config.record.jpeg_quality,
+            recompress=config.record.recompress,
             labels=bundle.manifest.labels,
         )
         self._pipeline = Pipeline(clock.boot_id, options)

@@ -32,7 +32,7 @@ from syncline.errors import MediaError
 from syncline.log.annotations import annotations_message
 from syncline.log.schemas import image_message
 from syncline.sensors.frame import FrameTime, RawFrame
-from syncline.sensors.jpeg import JpegPicture
+from syncline.sensors.jpeg import JpegPicture, pixels_of
 from syncline.sync.measurement import Measurement
 from syncline.sync.notices import Notice
 from syncline.sync.publish import (
@@ -54,12 +54,14 @@ class PipelineOptions:
 
     Attributes:
         images: Record pictures and their annotations.
-        jpeg_quality: Of pictures that did not come as JPEG, 1..100.
+        jpeg_quality: Of pictures that are encoded here, 1..100.
+        recompress: Encode a camera's JPEG again, too.
         labels: Names of the classes, for annotations.
     """
 
     images: bool = True
     jpeg_quality: int = 80
+    recompress: bool = False
     labels: Sequence[str] = ()
 
 
@@ -115,9 +117,9 @@ class Pipeline:
 
     def _jpeg(self, picture: NDArray[np.uint8] | JpegPicture) -> bytes:
         """What came as JPEG is recorded as it came: encoding it again costs time and detail."""
-        if isinstance(picture, JpegPicture):
+        if isinstance(picture, JpegPicture) and not self._options.recompress:
             return picture.data
-        return encode_jpeg(picture, self._options.jpeg_quality)
+        return encode_jpeg(pixels_of(picture), self._options.jpeg_quality)
 
     def result(self, result: Result) -> list[Output]:
         """What a model said of a captured frame; its frame carries timing and pixels."""

@@ -14,17 +14,22 @@ from syncline.cli import main
 from syncline.edge.config import CameraSection
 from syncline.edge.engine import Engine
 from syncline.edge.job import Frame
+from syncline.edge.pipeline import Pipeline, PipelineOptions
+from syncline.edge.recorded_time import recorded_timer
 from syncline.edge.recordings import LogRecording, MediaRecording, open_recording
 from syncline.errors import LogError, MediaError, UsageError
 from syncline.log.boots import choose_boot, messages_per_boot
 from syncline.log.reader import LogReader
+from syncline.log.schemas import payload_of
 from syncline.sensors.adapters.log_pictures import PicturePairs
 from syncline.sensors.adapters.matroska import missing_bytes
+from syncline.sensors.frame import Anchor
 from syncline.sensors.jpeg import JpegPicture
+from syncline.sensors.mode import SensorMode
 from syncline.timebase import NS_PER_S, OsClock
 from tests.edge import tiny
 
-from .rig import BOOT_A, BOOT_B, HEIGHT, WIDTH, record_boot, segment, two_boots
+from .rig import BOOT_A, BOOT_B, HEIGHT, WIDTH, raw_frame, record_boot, segment, two_boots
 
 CAMERA = CameraSection(name="camera", kind="video", path="-")
 
@@ -81,6 +86,22 @@ def test_the_replay_of_a_camera_that_sends_jpeg_sees_its_very_pixels(tmp_path: P
         inputs.append([tensor(f.frame.payload) for f in frames])
         assert inputs[-1] == [tensor(one) for one in live]
     assert all(full != reduced for full, reduced in zip(*inputs, strict=True))
+
+
+def test_a_camera_s_jpeg_is_encoded_again_only_when_asked() -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    done, data = cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_QUALITY, 99])
+    assert done
+    jpeg = JpegPicture(data.tobytes())
+    sizes = []
+    for recompress in (False, True):
+        options = PipelineOptions(images=True, jpeg_quality=30, recompress=recompress)
+        mode = SensorMode.simple(WIDTH, HEIGHT, readout_ns=float(HEIGHT), period_ns=5e7)
+        frame = raw_frame("front", 0, NS_PER_S, jpeg)
+        timing = recorded_timer(mode, Anchor.READOUT, (2000.0, 2000.0)).stamp(frame)
+        _, image = Pipeline(BOOT_A, options).captured(frame, timing)
+        sizes.append(len(payload_of(image.message)))
+    assert sizes[0] > len(jpeg.data) > sizes[1]
 
 
 @pytest.mark.parametrize("prefix", ["cccc", "x"])
