@@ -30,7 +30,7 @@ from syncline.edge.records import (
 )
 from syncline.errors import MediaError
 from syncline.log.annotations import annotations_message
-from syncline.log.schemas import image_message
+from syncline.log.picture import image_message
 from syncline.sensors.frame import FrameTime, RawFrame
 from syncline.sensors.jpeg import JpegPicture, pixels_of
 from syncline.sync.measurement import Measurement

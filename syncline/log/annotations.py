@@ -15,7 +15,7 @@ from foxglove import Schema
 from foxglove.messages import ImageAnnotations
 
 from syncline.errors import MessageError
-from syncline.timebase import NS_PER_S
+from syncline.log.encoded import Encoded, timestamp_bytes, varint
 
 _RGB = (
     (0.90, 0.29, 0.24), (0.20, 0.60, 0.86), (0.18, 0.80, 0.44), (0.95, 0.77, 0.06),
@@ -38,17 +38,10 @@ _LETTERS = tuple(b"\x21" + struct.pack("<d", 12.0) + b"\x2a\x24" + color for col
 """Fields 4 (font size) and 5 (colour) of a `TextAnnotation`."""
 
 
-class Annotations:
+class Annotations(Encoded):
     """An encoded `foxglove.ImageAnnotations`."""
 
-    __slots__ = ("_payload",)
-
-    def __init__(self, payload: bytes) -> None:
-        self._payload = payload
-
-    def encode(self) -> bytes:
-        """Protobuf bytes."""
-        return self._payload
+    __slots__ = ()
 
     @staticmethod
     def get_schema() -> Schema:
@@ -78,13 +71,15 @@ def annotations_message(
         labels: Name of each class id; numbers are shown without it.
 
     Raises:
-        MessageError: The columns differ in length.
+        MessageError: The columns differ in length, or the time is negative.
     """
+    if raw_ns < 0:
+        raise MessageError(f"boxes: raw_ns {raw_ns} is negative")
     if len({len(column) for column in boxes}) != 1:
         raise MessageError(f"boxes: columns of {[len(column) for column in boxes]} values")
-    stamp = b"\x0a" + _timestamp(raw_ns)
+    stamp = b"\x0a" + timestamp_bytes(raw_ns)
     line_size = len(stamp) + len(_LINE_LOOP) + _CORNERS.size + len(_OUTLINES[0])
-    line_head = b"\x12" + _varint(line_size) + stamp + _LINE_LOOP
+    line_head = b"\x12" + varint(line_size) + stamp + _LINE_LOOP
     text_size = len(stamp) + _PLACE.size + len(_LETTERS[0])
     lines: list[bytes] = []
     texts: list[bytes] = []
@@ -103,26 +98,9 @@ def annotations_message(
     return Annotations(b"".join([*lines, *texts, b"\x2a", stamp[1:]]))
 
 
-def _timestamp(raw_ns: int) -> bytes:
-    """`google.protobuf.Timestamp` with its length, CLOCK_MONOTONIC_RAW."""
-    seconds, nanos = divmod(raw_ns, NS_PER_S)
-    body = b"\x08" + _varint(seconds) + b"\x10" + _varint(nanos)
-    return _varint(len(body)) + body
-
-
 _TEXT_HEADS = tuple(bytes((0x1A, size)) for size in range(0x80))
 """Field 3 of a length below 128: a caption in an annotation, or its text in a caption."""
 
 
 def _text_head(size: int) -> bytes:
-    return _TEXT_HEADS[size] if size < 0x80 else b"\x1a" + _varint(size)
-
-
-def _varint(value: int) -> bytes:
-    """Base 128, low groups first (protobuf encoding); not negative."""
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return _TEXT_HEADS[size] if size < 0x80 else b"\x1a" + varint(size)

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from syncline.errors import LogError
 from syncline.log.exact import ExactWriter
 from syncline.log.mapping import mapping_to_message, mapping_to_text
+from syncline.log.picture import image_message
 from syncline.log.records import Record, SchemaRecord
 from syncline.log.rewrite import Merger, new_file
 from syncline.log.rosbag import BagDecoder, BagReport, read_bag
-from syncline.log.schemas import LogMessage, image_message, payload_of, schema_of
+from syncline.log.schemas import LogMessage, payload_of, schema_of
 from syncline.messages import syncline_pb2 as pb
 from syncline.timebase import NS_PER_S, MappingSegment
 

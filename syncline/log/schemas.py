@@ -35,7 +35,7 @@ class FoxgloveMessage(Protocol):
 
 
 LogMessage: TypeAlias = Message | FoxgloveMessage
-"""What a log takes: a protobuf message, or one of foxglove-sdk's own types."""
+"""What a log takes: a protobuf message, one of foxglove-sdk's own types, or an encoded one."""
 
 
 def payload_of(message: LogMessage) -> bytes:
@@ -93,20 +93,6 @@ def schema_named(name: str) -> Schema | None:
 def raw_timestamp(raw_ns: int) -> Timestamp:
     """Foxglove's timestamp holding CLOCK_MONOTONIC_RAW (see docs/log-format.md, Time)."""
     return Timestamp(raw_ns // NS_PER_S, raw_ns % NS_PER_S)
-
-
-def image_message(raw_ns: int, frame_id: str, data: bytes, image_format: str) -> CompressedImage:
-    """A picture as recorded.
-
-    Args:
-        raw_ns: Mid-exposure, CLOCK_MONOTONIC_RAW.
-        frame_id: Name of the camera.
-        data: Encoded picture.
-        image_format: `jpeg`, `png` or `webp`.
-    """
-    return CompressedImage(
-        timestamp=raw_timestamp(raw_ns), frame_id=frame_id, data=data, format=image_format
-    )
 
 
 def location_message(

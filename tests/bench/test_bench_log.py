@@ -31,7 +31,7 @@ from syncline.log.reader import LogReader
 from syncline.log.recorder import Recorder
 from syncline.log.recovery import recover
 from syncline.log.rewrite import cut
-from syncline.log.schemas import image_message
+from syncline.log.picture import image_message
 from syncline.log.session import _options
 from syncline.log.wire import RawChannel
 from syncline.messages import syncline_pb2 as pb

@@ -16,7 +16,7 @@ from syncline.cloud.harvest import Harvest, harvest
 from syncline.cloud.objects import Objects
 from syncline.cloud.validate import reason_to_quarantine
 from syncline.log.recorder import Recorder
-from syncline.log.schemas import image_message
+from syncline.log.picture import image_message
 from syncline.messages import syncline_pb2 as pb
 from syncline.timebase import ManualClock
 

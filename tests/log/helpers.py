@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from syncline.log.picture import image_message
 from syncline.log.reader import LogReader
 from syncline.log.recorder import Recorder
 from syncline.log.records import Record
-from syncline.log.schemas import image_message
 from syncline.messages import syncline_pb2 as pb
 from syncline.timebase import ManualClock
 

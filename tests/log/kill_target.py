@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from syncline.log.picture import image_message
 from syncline.log.recorder import Recorder
-from syncline.log.schemas import image_message
 from syncline.messages import syncline_pb2 as pb
 from syncline.timebase import OsClock
 

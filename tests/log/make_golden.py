@@ -10,8 +10,8 @@ from pathlib import Path
 from syncline.log.annotations import BoxColumns, annotations_message
 from syncline.log.folder import RING, list_segments
 from syncline.log.mapping import mapping_to_message
+from syncline.log.picture import image_message
 from syncline.log.recorder import Recorder
-from syncline.log.schemas import image_message
 from syncline.messages import syncline_pb2 as pb
 from syncline.timebase import ManualClock, MappingSegment, TimeState
 

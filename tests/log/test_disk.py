@@ -16,10 +16,10 @@ from syncline.cli import main
 from syncline.errors import ConflictError, QuotaError, StorageError
 from syncline.log.disk import Disk
 from syncline.log.folder import PINNED, RING, TAIL, list_segments
+from syncline.log.picture import image_message
 from syncline.log.reader import LogReader
 from syncline.log.recorder import Recorder
 from syncline.log.recovery import repair_folder
-from syncline.log.schemas import image_message
 from syncline.messages import syncline_pb2 as pb
 from syncline.timebase import ManualClock, OsClock
 

@@ -12,8 +12,8 @@ import pytest
 from syncline.log.disk import Disk
 from syncline.log.folder import RING, list_segments
 from syncline.log.mapping import mapping_to_message
+from syncline.log.picture import image_message
 from syncline.log.recorder import Recorder
-from syncline.log.schemas import image_message
 from syncline.timebase import ManualClock, MappingSegment
 
 from .helpers import SECOND_NS, START_NS, imu, read_all

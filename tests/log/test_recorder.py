@@ -15,11 +15,11 @@ from syncline.log.disk import Disk
 from syncline.log.folder import RING, list_segments
 from syncline.log.lanes import Item, LaneQueue, open_lane
 from syncline.log.mapping import mapping_to_message
+from syncline.log.picture import image_message
 from syncline.log.reader import LogFile, LogReader
 from syncline.log.recorder import Recorder
 from syncline.log.ring import read_pin
 from syncline.log.schemas import (
-    image_message,
     location_message,
     log_message,
     payload_of,

@@ -21,11 +21,11 @@ from syncline.log.folder import RING, list_segments
 from syncline.log.info import read_info
 from syncline.log.live import serve_live
 from syncline.log.mapping import mapping_to_message
+from syncline.log.picture import image_message
 from syncline.log.reader import LogReader
 from syncline.log.recorder import Recorder
 from syncline.log.recovery import recover
 from syncline.log.rewrite import cut
-from syncline.log.schemas import image_message
 from syncline.messages import syncline_pb2 as pb
 from syncline.timebase import ManualClock, MappingSegment
 

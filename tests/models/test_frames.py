@@ -15,7 +15,7 @@ from syncline.cloud.models.gate import slices_of
 from syncline.cloud.models.probe import synthetic_frame
 from syncline.errors import MediaError
 from syncline.log.recorder import Recorder
-from syncline.log.schemas import image_message
+from syncline.log.picture import image_message
 from syncline.timebase import ManualClock
 
 

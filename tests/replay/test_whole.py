@@ -10,8 +10,8 @@ from syncline.cli import main
 from syncline.edge.records import Output
 from syncline.edge.whole import LEAST_FREE_BYTES, LOOK_EVERY, RoomGuard, whole_recorder
 from syncline.errors import StorageError
+from syncline.log.picture import image_message
 from syncline.log.reader import LogReader
-from syncline.log.schemas import image_message
 from syncline.timebase import NS_PER_S, ManualClock
 
 from .rig import BOOT_A, record_boot

@@ -1,4 +1,4 @@
-"""Boxes and captions as bytes, against what foxglove-sdk itself encodes."""
+"""Messages that we encode ourselves, against what foxglove-sdk encodes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from syncline.errors import MessageError
 from syncline.log.annotations import BoxColumns, annotations_message
+from syncline.log.picture import image_message
 
 COORDINATE = st.floats(-1e5, 1e5, width=32).map(lambda px: px + 0.0)  # the SDK leaves -0 out
 BOX = st.tuples(
@@ -90,3 +91,28 @@ def test_classes_next_to_each_other_differ_in_colour() -> None:
 def test_columns_of_different_length_are_refused() -> None:
     with pytest.raises(MessageError, match=r"columns of \[0, 0, 0, 0, 1, 0\] values"):
         annotations_message(0, BoxColumns([], [], [], [], [1.0], []))
+
+
+@given(
+    raw_ns=st.integers(0, (1 << 32) * 10**9 - 1),
+    camera=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200),
+    data=st.binary(min_size=1, max_size=400),
+    kind=st.sampled_from(["jpeg", "png", "webp"]),
+)
+def test_a_picture_is_byte_for_byte_the_sdks(
+    raw_ns: int, camera: str, data: bytes, kind: str
+) -> None:
+    stamp = fox.Timestamp(raw_ns // 10**9, raw_ns % 10**9)
+    theirs = fox.CompressedImage(timestamp=stamp, frame_id=camera, data=data, format=kind)
+    ours = image_message(raw_ns, camera, data, kind)
+    found = fox.CompressedImage.get_schema()
+    assert (ours.get_schema().name, ours.get_schema().data) == (found.name, found.data)
+    if 0 not in (raw_ns // 10**9, raw_ns % 10**9):  # where the SDK leaves a zero out
+        assert ours.encode() == theirs.encode()
+
+
+def test_a_time_before_the_boot_is_refused() -> None:
+    with pytest.raises(MessageError, match="raw_ns -1 is negative"):
+        image_message(-1, "front", b"x", "jpeg")
+    with pytest.raises(MessageError, match="raw_ns -1 is negative"):
+        annotations_message(-1, BoxColumns([], [], [], [], [], []))
