@@ -19,6 +19,7 @@ from syncline.cloud.objects import Objects
 from syncline.cloud.service import Service
 from syncline.cloud.sessions import Reply, Request, Sessions
 from syncline.cloud.store import FrameStore
+from syncline.cloud.unfinished import Unfinished
 from syncline.cloud.writer import Outcome, Writer, size_of
 from syncline.errors import LinkError
 from syncline.link.endpoint import check_endpoint
@@ -32,6 +33,8 @@ from syncline.timebase import NS_PER_S, OsClock, RawClock
 _LOG = logging.getLogger(__name__)
 OBJECT_FOLDER = "objects"
 BATCH = 256
+LOOK_MS = 100
+EXPIRE_NS = 10 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ class Collector:
         self._waiting = 0
         self._unroutable = 0
         self._stop = threading.Event()
-        self._expire_ns = 0
+        self._expire_ns = self._look_ns = 0
         self._thread = threading.Thread(target=self._run, name="receiver", daemon=True)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 65_000)
@@ -124,6 +127,7 @@ class Collector:
         self.auth.start()
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._socket = self._bind(listen, keys)
+        self._unfinished = Unfinished(int(self.endpoint.rpartition(":")[2]))
 
     def _bind(self, listen: str, keys: KeyPair) -> zmq.Socket[bytes]:
         socket = router(self._context, keys)
@@ -230,7 +234,7 @@ class Collector:
             if want != reading:
                 poller.modify(self._socket, zmq.POLLIN if want else 0)
                 reading = want
-            ready = dict(poller.poll(500))
+            ready = dict(poller.poll(LOOK_MS))
             self._after_poll(ready)
         self._drain()
 
@@ -241,9 +245,19 @@ class Collector:
         if self._socket in ready:
             self._receive()
         now_ns = self._clock.raw_ns()
+        if now_ns >= self._look_ns:
+            self._look(now_ns)
+
+    def _look(self, now_ns: int) -> None:
+        """Cut peers that never end a message, forget those that are silent."""
+        self._look_ns = now_ns + LOOK_MS * 1_000_000
+        cut = self._unfinished.look()
         if now_ns >= self._expire_ns:
+            self._expire_ns = now_ns + EXPIRE_NS
             self._sessions.expire(now_ns)
-            self._expire_ns = now_ns + 10 * NS_PER_S
+            cut += self._unfinished.check()
+        if cut:
+            self._sessions.counts["alarm_unfinished"] += cut
 
     def _receive(self) -> None:
         for _ in range(BATCH):
@@ -258,8 +272,10 @@ class Collector:
     def _take(self, peer: bytes) -> None:
         frame = self._socket.recv(copy=False)
         device, body = _user_of(frame), [frame.bytes]
+        self._unfinished.handed(peer, frame, len(body[0]))
         while frame.more:  # one frame a message is allowed: the rest is counted, not kept
             frame = self._socket.recv(copy=False)
+            self._unfinished.handed(peer, frame, len(frame))
             body.append(b"")
         if device not in self.auth.names:
             self._sessions.counts["alarm_revoked"] += 1

@@ -203,11 +203,7 @@ def test_link_37_a_frame_over_the_limit_disconnects_its_sender(rig: Rig) -> None
 
 
 def test_link_37_endless_more_frames_alarm_and_store_nothing(rig: Rig) -> None:
-    """link-37, the part that a socket can do: multipart is an alarm.
-
-    libzmq keeps the parts of one message until the last: that memory is bounded by enrolment and
-    the service's memory limit alone (docs/wire.md says so).
-    """
+    """link-37: multipart is an alarm. What a message that never ends costs: test_unfinished.py."""
     collector = rig.start()
     keys = rig.enrol("car")
     with raw_dealer(rig, keys) as sock:
