@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import Callable, Generator, Iterator
 
-from syncline.sensors.adapter import Health, HealthState, SensorAdapter
+from syncline.sensors.adapter import HealthState, SensorAdapter
+from syncline.sensors.adapters.base import BaseAdapter
 from syncline.sensors.frame import FrameEvent, RawFrame, Stamp
 from syncline.timebase import NS_PER_S, Clock, RawClock
 
@@ -16,14 +16,11 @@ LATE_PERIODS = 4
 """A camera's driver holds about as many frames; a reader further behind has lost its place."""
 
 
-class LiveMedia:
+class LiveMedia(BaseAdapter[RawFrame]):
     """Frames of a recording, delivered when they would have come from a camera.
 
     Every frame is delivered. Where the machine cannot keep the pace, the pace gives way: later
     frames come later, and `health` says by how much in all.
-
-    Decoders are not safe to close while another thread decodes: whoever runs `frames` closes the
-    recording, and `close` from elsewhere only asks for it.
 
     Args:
         make: Opens the recording anew for each round.
@@ -40,19 +37,15 @@ class LiveMedia:
         loop: bool,
         period_ns: int,
     ) -> None:
+        super().__init__()
         self._make = make
         self._clock = clock
         self._loop = loop
         self._period_ns = period_ns
-        self._closed = threading.Event()
-        self._frames = 0
-        self._last_ns: int | None = None
         self._inner: SensorAdapter[RawFrame] | None = None
-        self._inner_lock = threading.Lock()
-        self._running = self._ended = False
         self._slipped_ns = 0
 
-    def open(self) -> None:
+    def _open(self) -> None:
         """Check that the recording opens; see the adapter for what it raises."""
         inner = self._make()
         try:
@@ -62,22 +55,12 @@ class LiveMedia:
             raise
         self._inner = inner
 
-    def frames(self) -> Iterator[RawFrame]:
-        """Frames at their times, until the end or `close`; the recording is closed with it."""
-        with self._inner_lock:
-            self._running = True
-        try:
-            yield from self._rounds()
-        finally:
-            with self._inner_lock:
-                self._running = False
-                self._close_inner()
-
-    def _rounds(self) -> Iterator[RawFrame]:
+    def _run(self) -> Generator[RawFrame, None, None]:
+        """Frames at their times, round after round."""
         next_ns = self._clock.raw_ns() + self._period_ns
         while not self._closed.is_set():
             if self._inner is None:
-                self.open()
+                self._begin()
             assert self._inner is not None
             frames = self._inner.frames()
             try:
@@ -86,9 +69,10 @@ class LiveMedia:
                     next_ns = at_ns + self._period_ns
             finally:
                 end(frames)
-            self._close_inner()
+            self._release()
             if not self._loop:
-                self._ended = True
+                if not self._closed.is_set():
+                    self._state = HealthState.ENDED
                 return
 
     def _paced(
@@ -118,34 +102,19 @@ class LiveMedia:
         return not self._closed.is_set()
 
     def _restamped(self, frame: RawFrame, driver: Stamp, at_ns: int) -> RawFrame:
-        self._last_ns = self._clock.raw_ns()
-        live = dataclasses.replace(
+        return dataclasses.replace(
             frame,
             sequence=self._frames,
             driver=dataclasses.replace(driver, t_ns=at_ns),
-            arrival=Stamp(self._last_ns, Clock.MONOTONIC_RAW, FrameEvent.ARRIVAL),
+            arrival=Stamp(self._clock.raw_ns(), Clock.MONOTONIC_RAW, FrameEvent.ARRIVAL),
         )
-        self._frames += 1
-        return live
 
-    def health(self) -> Health:
-        """State and counters."""
-        state = HealthState.CLOSED if self._closed.is_set() else HealthState.OK
-        state = HealthState.ENDED if self._ended else state
+    def _told(self) -> list[str]:
         slipped_s = self._slipped_ns / NS_PER_S
-        detail = (
-            f"the machine is too slow for its pace: {slipped_s:.1f} s behind" if slipped_s else ""
-        )
-        return Health(state, frames=self._frames, last_ns=self._last_ns, detail=detail)
+        too_slow = f"the machine is too slow for its pace: {slipped_s:.1f} s behind"
+        return [too_slow] if slipped_s else []
 
-    def close(self) -> None:
-        """End `frames` after the frame in flight, for good; any thread."""
-        self._closed.set()
-        with self._inner_lock:
-            if not self._running:
-                self._close_inner()
-
-    def _close_inner(self) -> None:
+    def _release(self) -> None:
         inner, self._inner = self._inner, None
         if inner is not None:
             inner.close()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from syncline.errors import DeviceError
-from syncline.sensors.adapter import Health, HealthState
+from syncline.sensors.adapters.recorded import Recorded
 from syncline.sensors.frame import FrameEvent, RawFrame
 from syncline.sensors.synthetic.camera import FrameTruth
 from syncline.sensors.synthetic.drive import SyntheticDrive
 from syncline.timebase import Clock, RawClock
 
 
-class SyntheticCamera:
-    """A `syncline.sensors.adapter.SensorAdapter` that renders as it goes.
+class SyntheticCamera(Recorded[RawFrame]):
+    """A camera that renders as it goes.
 
     A frame is handed over when the clock reaches its arrival; when rendering is slower than that,
     frames come late and are counted in `late`, as a busy host would see them.
@@ -35,62 +34,45 @@ class SyntheticCamera:
         loop: bool = False,
         make: Callable[[int, float, int, str], SyntheticDrive] | None = None,
     ) -> None:
+        super().__init__()
         self._clock, self._seed, self._duration_s, self._loop = clock, seed, duration_s, loop
         self._make = make or _drive
-        self._state = HealthState.CLOSED
-        self._frames, self._dropped, self.late = 0, 0, 0
-        self._last_ns: int | None = None
+        self.late = 0
         self.drive: SyntheticDrive | None = None
         self.truth: FrameTruth | None = None
 
-    def open(self) -> None:
+    def _open(self) -> None:
         """Plan the first drive, beginning now."""
-        self.drive = self._begin(self._seed)
-        self._frames, self._dropped, self.late = 0, 0, 0
-        self._state = HealthState.OK
+        self.drive, self.late = self._plan(self._seed), 0
 
-    def frames(self) -> Iterator[RawFrame]:
-        """Frames in order of arrival, each when the clock reaches it.
-
-        Raises:
-            DeviceError: `open` was not called.
-        """
-        if self.drive is None:
-            raise DeviceError("the synthetic camera is not open", remedy="Call open() first")
+    def _read(self) -> Iterator[RawFrame]:
+        """Frames in order of arrival, each when the clock reaches it."""
+        assert self.drive is not None
         sequence0, seed = 0, self._seed
         while True:
             for made in self.drive.frames():
-                if self.health().state is not HealthState.OK:
+                if self._closed.is_set():
                     return
                 self._pace(made.arrival_raw_ns)
-                self._dropped += made.truth.index + sequence0 - self._frames - self._dropped
-                self._frames += 1
-                self._last_ns, self.truth = made.arrival_raw_ns, made.truth
+                self._dropped = made.truth.index + sequence0 - self._frames
+                self.truth = made.truth
                 yield _renumbered(made.frame, sequence0)
             sequence0 += round(self._duration_s * self.drive.fps)
             seed += 1
             if not self._loop:
-                self._state = HealthState.ENDED
                 return
-            self.drive = self._begin(seed)
+            self.drive = self._plan(seed)
 
-    def health(self) -> Health:
-        """State and counters."""
-        return Health(
-            self._state,
-            frames=self._frames,
-            dropped=self._dropped,
-            last_ns=self._last_ns,
-            stamp_clock=Clock.MONOTONIC_RAW,
-            stamp_event=FrameEvent.EOF,
-            detail=f"synthetic drive, {self.late} frames late",
-        )
+    def _stamps(self) -> tuple[Clock, FrameEvent]:
+        return Clock.MONOTONIC_RAW, FrameEvent.EOF
 
-    def close(self) -> None:
-        """End `frames` after the frame in hand."""
-        self._state = HealthState.CLOSED
+    def _told(self) -> list[str]:
+        return [f"synthetic drive, {self.late} frames late"]
 
-    def _begin(self, seed: int) -> SyntheticDrive:
+    def _release(self) -> None:
+        """Nothing is held."""
+
+    def _plan(self, seed: int) -> SyntheticDrive:
         return self._make(seed, self._duration_s, self._clock.raw_ns(), self._clock.boot_id)
 
     def _pace(self, arrival_raw_ns: int) -> None:

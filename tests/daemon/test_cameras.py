@@ -173,7 +173,7 @@ def test_close_does_not_wait_for_a_slow_recording() -> None:
     )
     thread = threading.Thread(target=lambda: list(media.frames()))
     thread.start()
-    until(lambda: media._running)
+    until(lambda: media._reading)
     media.close()
     thread.join(2.0)
     assert not thread.is_alive()
