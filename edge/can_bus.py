@@ -14,6 +14,7 @@ from syncline.messages import syncline_pb2 as pb
 from syncline.sensors.adapter import Sample, SensorAdapter
 from syncline.sensors.adapters.can import CanFrame
 from syncline.sensors.adapters.can_decoder import CanDecoder
+from syncline.sensors.adapters.python_can import PythonCan
 from syncline.sensors.adapters.socket_can import SocketCan
 from syncline.timebase import NS_PER_S, RawClock
 
@@ -55,7 +56,7 @@ class CanBus:
                 f"can {section.name!r}: {section.database} holds no signal {section.speed!r}",
                 remedy="Write speed as MESSAGE.SIGNAL, as in the database",
             )
-        adapter = adapter or SocketCan(section.interface, section.name, clock=clock)
+        adapter = adapter or _adapter(section, clock)
         self.thread = SensorThread(f"can {section.name}", adapter, self._take)
 
     def speed_mps(self) -> float | None:
@@ -98,3 +99,11 @@ class CanBus:
         value = found[1].get(self._signal)
         if isinstance(value, int | float):
             self._speed = raw_ns, abs(float(value)) * _MPS[self._section.speed_unit]
+
+
+def _adapter(section: CanSection, clock: RawClock) -> SensorAdapter[Sample[CanFrame]]:
+    if not section.driver:
+        return SocketCan(section.interface, section.name, clock=clock)
+    return PythonCan(
+        section.driver, section.interface, section.name, bitrate=section.bitrate, clock=clock
+    )

@@ -121,7 +121,11 @@ class CanSection(Section, frozen=True, kw_only=True):
 
     Attributes:
         name: Name in topics.
-        interface: SocketCAN interface, such as `can0`; it must be up.
+        interface: SocketCAN interface, such as `can0`, which must be up; with `driver` what
+            python-can calls the channel, such as `/dev/ttyACM0` or `PCAN_USBBUS1`.
+        driver: python-can's name of an interface that the kernel does not drive, such as `slcan`
+            or `pcan`; empty: SocketCAN, which has better times.
+        bitrate: Of the bus, bit/s, for a `driver` that must be told; 0: it knows.
         record: Record its frames.
         database: File that tells what its frames mean (DBC, KCD, SYM, ARXML); needed for `speed`.
         speed: `MESSAGE.SIGNAL` of the vehicle's speed: the clock holds it against the speed that
@@ -130,7 +134,9 @@ class CanSection(Section, frozen=True, kw_only=True):
     """
 
     name: Name
-    interface: Annotated[str, msgspec.Meta(min_length=1, max_length=15)]
+    interface: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    driver: str = ""
+    bitrate: Annotated[int, msgspec.Meta(ge=0, le=20_000_000)] = 0
     record: bool = True
     database: str = ""
     speed: str = ""
@@ -293,6 +299,12 @@ def _check_can(path: Path, buses: tuple[CanSection, ...]) -> None:
             f"{path}: more than one $.can[].speed is set", remedy="Keep the one to be trusted"
         )
     for at, bus in enumerate(buses):
+        if not bus.driver and (len(bus.interface) > 15 or bus.bitrate):
+            raise ConfigError(
+                f"{path}: $.can[{at}]: interface {bus.interface!r}, bitrate {bus.bitrate}: "
+                "no SocketCAN interface is called so, or takes a bitrate from here",
+                remedy="Set driver for python-can's interfaces; ip link sets SocketCAN's bitrate",
+            )
         if bus.speed and ("." not in bus.speed or not bus.database):
             raise ConfigError(
                 f"{path}: $.can[{at}].speed = {bus.speed!r} needs MESSAGE.SIGNAL and a database",

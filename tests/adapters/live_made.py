@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,7 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
+import pytest
 
 from syncline.errors import DeviceError
 from syncline.sensors.adapters.can import CanFrame
@@ -27,6 +29,7 @@ from syncline.sensors.adapters.gnss_receiver import GnssReceiver
 from syncline.sensors.adapters.gpsd_receiver import GpsdReceiver
 from syncline.sensors.adapters.iio import IioImu
 from syncline.sensors.adapters.imu import ImuReading
+from syncline.sensors.adapters.python_can import PythonCan, open_python_can
 from syncline.sensors.adapters.socket_can import SocketCan
 from syncline.sensors.adapters.stream import StreamCamera
 from syncline.sensors.adapters.v4l2 import V4l2Camera
@@ -159,6 +162,39 @@ class Bus(_Queued):
         self._items.put(struct.pack("=IB3x8s", k, 1, b"\1"))
 
 
+class OtherBus(_Queued):
+    """An interface of python-can: its own virtual bus, which here may be absent."""
+
+    payload = CanFrame
+
+    def __init__(self, _folder: Path) -> None:
+        super().__init__()
+        self._can = pytest.importorskip("can")
+        self._name = uuid.uuid4().hex
+        self.adapter = PythonCan("virtual", self._name, "body", connect=self._connect)
+        self._sender: Any = None
+        self._held: list[Any] = []
+
+    def _connect(self, driver: str, channel: str, bitrate: int) -> Any:
+        if not self._there:
+            raise OSError(errno.ENODEV, "No such device")
+        self._held.append(open_python_can(driver, channel, bitrate))
+        return self._held[-1]
+
+    def plug(self) -> None:
+        super().plug()
+        self._sender = open_python_can("virtual", self._name, 0)
+
+    def unplug(self) -> None:
+        super().unplug()
+        for bus in (self._sender, *self._held):
+            bus.shutdown()  # reading it fails from now on
+        self._held.clear()
+
+    def give(self, k: int) -> None:
+        self._sender.send(self._can.Message(arbitration_id=k, data=b"\1", is_extended_id=False))
+
+
 class Inertial:
     """An IIO device of files and a pipe, under another number each time."""
 
@@ -247,7 +283,7 @@ class GpsDaemon:
         self._client.sendall(json.dumps(report).encode() + b"\n")
 
 
-DEVICES: list[type[Any]] = [Webcam, NetworkCamera, Bus, Inertial, Receiver, GpsDaemon]
+DEVICES: list[type[Any]] = [Webcam, NetworkCamera, Bus, OtherBus, Inertial, Receiver, GpsDaemon]
 
 
 def until(condition: Callable[[], bool], seconds: float = 8.0) -> None:

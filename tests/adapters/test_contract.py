@@ -13,7 +13,7 @@ import pytest
 
 from syncline.errors import DeviceError, SynclineError
 from syncline.sensors.adapter import HealthState, SensorAdapter
-from syncline.sensors.adapters import reopening, stream
+from syncline.sensors.adapters import gnss_receiver, reopening, stream
 from tests.adapters.live_made import DEVICES, Device, until
 from tests.adapters.recordings_made import GOPRO, KINDS, Kind, Made
 
@@ -140,6 +140,7 @@ def test_a_recording_that_is_left_is_released(kind: Kind, tmp_path: Path) -> Non
 def device(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(reopening, "RETRY_NS", 20_000_000)
     monkeypatch.setattr(stream, "RETRY_NS", 20_000_000)
+    monkeypatch.setattr(gnss_receiver, "QUIET_MS", 30)
     return request.param(tmp_path)
 
 

@@ -143,8 +143,16 @@ def test_an_unplugged_bus_is_said_and_opened_again(caplog: pytest.LogCaptureFixt
     ]
 
 
-def test_an_absent_interface_is_a_line_and_the_rest_goes_on() -> None:
-    bus = CanBus(CanSection(name="b", interface="nocan7"), ManualClock(5), lambda _: None)
+@pytest.mark.parametrize("driver", ["", "virtual", "nonsense"])
+def test_an_absent_interface_is_a_line_and_the_rest_goes_on(
+    driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if driver:
+        can = pytest.importorskip("can")
+        if driver == "virtual":
+            monkeypatch.setattr(can, "Bus", lambda **_: 1 / 0)
+    section = CanSection(name="b", interface="nocan7", driver=driver)
+    bus = CanBus(section, ManualClock(5), lambda _: None)
     bus.thread.start()
     deadline = time.monotonic() + 5.0
     while not bus.thread.trouble and time.monotonic() < deadline:
@@ -152,7 +160,7 @@ def test_an_absent_interface_is_a_line_and_the_rest_goes_on() -> None:
     trouble = bus.thread.trouble
     bus.thread.close()
     assert "nocan7" in trouble
-    assert trouble.startswith("absent: ")
+    assert trouble.startswith("absent: ") or driver == "nonsense"
 
 
 @pytest.mark.parametrize(
@@ -175,6 +183,8 @@ def test_a_database_without_the_signal_is_refused(
         ('[[can]]\nname = "a"\ninterface = "can0"\nspeed = "SPEED"\n', "MESSAGE.SIGNAL"),
         ('[[can]]\nname = "a"\ninterface = "can0"\nspeed = "A.B"\n', "database"),
         ('[[can]]\nname = "a"\ninterface = "can0"\n' * 2, "share a name"),
+        ('[[can]]\nname = "a"\ninterface = "/dev/serial/by-id/can"\n', "Set driver"),
+        ('[[can]]\nname = "a"\ninterface = "can0"\nbitrate = 500000\n', "Set driver"),
         (
             '[[can]]\nname = "a"\ninterface = "can0"\nspeed = "A.B"\ndatabase = "x"\n'
             '[[can]]\nname = "b"\ninterface = "can1"\nspeed = "A.B"\ndatabase = "x"\n',
