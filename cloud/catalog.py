@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from syncline.cloud.commit import Bad, Commit, first_key, floor_of, named, stream_id
+from syncline.cloud.commit import Bad, Commit, first_key, floor_of, named, stream_ids
 from syncline.cloud.frames import Placed
 from syncline.cloud.tables import (
     EXTENTS,
@@ -271,16 +271,17 @@ class Catalog:
             raise refused(error) from error
 
     def _stream_ids(self, db: sa.Connection, placed: Sequence[Placed]) -> list[int]:
-        out: list[int] = []
         if len(self._ids) > 100_000:
             self._ids.clear()
-        for one in placed:
-            key = (one.frame.device, one.frame.boot, one.frame.stream)
-            found = self._ids.get(key)
-            if found is None:
-                found = self._ids[key] = stream_id(db, key, one.frame.link_class)
-            out.append(found)
-        return out
+        keys = [(one.frame.device, one.frame.boot, one.frame.stream) for one in placed]
+        fresh = {
+            key: one.frame.link_class
+            for key, one in zip(keys, placed, strict=True)
+            if key not in self._ids
+        }
+        if fresh:
+            self._ids |= stream_ids(db, fresh)
+        return [self._ids[key] for key in keys]
 
     def next_missing(self, device: str, streams: Sequence[tuple[str, str, int]]) -> list[int]:
         """For each (boot, stream, seq): the first number from `seq` on that is not stored."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
-from syncline.cloud.bulk import Row, inserting, setting
+from syncline.cloud.bulk import ROWS, Row, inserting, setting
 from syncline.cloud.frames import Placed
 from syncline.cloud.tables import EXTENTS, QUARANTINE, STREAMS
 
@@ -134,16 +134,32 @@ def named(
     return STREAMS.c.device == device, STREAMS.c.boot == boot, STREAMS.c.stream == stream
 
 
-def stream_id(db: sa.Connection, key: tuple[str, str, str], link_class: int) -> int:
-    """Number of a stream (device, boot, stream); given on first sight."""
-    query = sa.select(STREAMS.c.id).where(*named(*key))
-    found = db.scalar(query)
-    if found is None:
-        device, boot, stream = key
-        values = {"device": device, "boot": boot, "stream": stream}
-        result = db.execute(STREAMS.insert().values(link_class=link_class, tail_seq=-1, **values))
-        found = first_key(result)
-    return int(found)
+Key = tuple[str, str, str]
+"""Device, boot, stream."""
+_KEY = (STREAMS.c.device, STREAMS.c.boot, STREAMS.c.stream)
+_NUMBERS = sa.select(STREAMS.c.id, *_KEY).where(
+    sa.tuple_(*_KEY).in_(sa.bindparam("keys", expanding=True))
+)
+
+
+def stream_ids(db: sa.Connection, classes: Mapping[Key, int]) -> dict[Key, int]:
+    """Numbers of streams, by key; given on first sight, with the link class."""
+    found = _numbers(db, list(classes))
+    fresh = [key for key in classes if key not in found]
+    if fresh:
+        rows = [(*key, classes[key], -1) for key in fresh]
+        names = [*[column.name for column in _KEY], "link_class", "tail_seq"]
+        db.execute(STREAMS.insert(), [dict(zip(names, row, strict=True)) for row in rows])
+        found |= _numbers(db, fresh)
+    return found
+
+
+def _numbers(db: sa.Connection, keys: Sequence[Key]) -> dict[Key, int]:
+    out: dict[Key, int] = {}
+    for at in range(0, len(keys), ROWS):
+        for number, *key in db.execute(_NUMBERS, {"keys": keys[at : at + ROWS]}).all():
+            out[key[0], key[1], key[2]] = number
+    return out
 
 
 def first_key(result: sa.CursorResult[tuple[()]]) -> int:

@@ -35,6 +35,8 @@ class ModelProvider:
         self._objects = objects
         self._sizes: dict[str, int | None] = {}  # as of `_sizes_revision`; None: not promoted
         self._sizes_revision = -1
+        self._notices: list[Notice] = []
+        self._notices_revision = -1
 
     def list_resource(self, device: str, name: str) -> Resource:
         """Size and digest of a resource; see `syncline.link.provider.Provider`."""
@@ -57,11 +59,15 @@ class ModelProvider:
         return self._registry.total_revision()
 
     def notices(self, device: str) -> Sequence[Notice]:
-        """One notice per channel: where it stands."""
-        return [
-            Notice(f"model/{move.name}/{move.channel}", move.revision, move.version)
-            for move in self._registry.channels()
-        ]
+        """One notice per channel: where it stands. Read again when one has moved."""
+        revision = self.revision()
+        if revision != self._notices_revision:
+            self._notices = [
+                Notice(f"model/{move.name}/{move.channel}", move.revision, move.version)
+                for move in self._registry.channels()
+            ]
+            self._notices_revision = revision
+        return self._notices
 
     def _channel_document(self, rest: str) -> bytes:
         name, _, channel = rest.partition("/")

@@ -51,13 +51,13 @@ def test_link_41_a_hundred_devices(tmp_path: Path) -> None:
 def test_link_41_a_thousand_devices(tmp_path: Path) -> None:
     """link-41 at full count: all on, every record acked, RSS <= 256 MB; its times are a bench.
 
-    The collector, which also stores, takes at most twice the CPU of the fleet, which only sends.
+    The collector, which also stores, takes at most three times the CPU of the fleet, which only sends.
     """
     figures = run_fleet(tmp_path, 1000, 20)
     assert figures.welcomed == 1000
     assert figures.acked == figures.sent == 100_000
     assert figures.rss_mb <= 256
-    assert figures.collector_cpu_s <= 2 * figures.own_cpu_s
+    assert figures.collector_cpu_s <= 3 * figures.own_cpu_s
 
 
 def _storm(rig: Rig, n: int) -> tuple[float, float]:
