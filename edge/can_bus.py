@@ -56,7 +56,7 @@ class CanBus:
                 f"can {section.name!r}: {section.database} holds no signal {section.speed!r}",
                 remedy="Write speed as MESSAGE.SIGNAL, as in the database",
             )
-        adapter = adapter or _adapter(section, clock)
+        adapter = adapter or can_adapter(section, clock)
         self.thread = SensorThread(f"can {section.name}", adapter, self._take)
 
     def speed_mps(self) -> float | None:
@@ -101,7 +101,8 @@ class CanBus:
             self._speed = raw_ns, abs(float(value)) * _MPS[self._section.speed_unit]
 
 
-def _adapter(section: CanSection, clock: RawClock) -> SensorAdapter[Sample[CanFrame]]:
+def can_adapter(section: CanSection, clock: RawClock) -> SensorAdapter[Sample[CanFrame]]:
+    """The adapter of a configured bus, not open yet."""
     if not section.driver:
         return SocketCan(section.interface, section.name, clock=clock)
     return PythonCan(

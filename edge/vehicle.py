@@ -31,7 +31,8 @@ class Vehicle:
     ) -> None:
         self._buses = [CanBus(section, clock, emit) for section in config.can]
         imus = [
-            Imu(section.name, _imu(section, clock), clock.boot_id, emit) for section in config.imu
+            Imu(section.name, imu_adapter(section, clock), clock.boot_id, emit)
+            for section in config.imu
         ]
         self._parts: list[CanBus | Imu] = [*self._buses, *imus]
 
@@ -58,7 +59,8 @@ class Vehicle:
         return [f"{thread.label}: {thread.trouble}" for thread in threads if thread.trouble]
 
 
-def _imu(section: ImuSection, clock: RawClock) -> IioImu:
+def imu_adapter(section: ImuSection, clock: RawClock) -> IioImu:
+    """The adapter of a configured inertial sensor, not open yet."""
     return IioImu(
         section.device,
         section.name,

@@ -1,4 +1,4 @@
-"""The checks of `syncline doctor` for inertial sensors, receivers and configured cameras."""
+"""The checks of `syncline doctor` for inertial sensors, receivers and what is configured."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from syncline.cli.doctor_checks import Finding, Machine
 from syncline.errors import SynclineError
 
 if TYPE_CHECKING:
     from syncline.edge.config import CameraSection
-    from syncline.sensors.adapter import SensorAdapter
+    from syncline.sensors.adapter import SensorAdapter, Stamped
     from syncline.sensors.frame import FrameTime, RawFrame
+
+S = TypeVar("S", bound="Stamped")
 
 LOOK_S = 6.0
 """How long a configured camera has for its first frames."""
@@ -78,15 +80,24 @@ def receivers(machine: Machine) -> Iterator[Finding]:
 
 
 def configured(path: Path) -> Iterator[Finding]:
-    """Each camera of a configuration, opened for a few frames: what comes and what its times mean.
+    """Each camera, bus and inertial sensor, opened for a few samples: what comes, what times mean.
 
     Raises:
         ConfigError: The configuration is wrong.
     """
+    from syncline.edge.can_bus import can_adapter
     from syncline.edge.config import load_edge_config
+    from syncline.edge.vehicle import imu_adapter
+    from syncline.timebase import OsClock
 
-    for section in load_edge_config(path).camera:
+    config = load_edge_config(path)
+    for section in config.camera:
         yield _camera(section)
+    clock = OsClock()
+    for bus in config.can:
+        yield _sensor(f"can {bus.name}", can_adapter(bus, clock), silent="its bus may be asleep")
+    for imu in config.imu:
+        yield _sensor(f"imu {imu.name}", imu_adapter(imu, clock))
 
 
 def _camera(section: CameraSection) -> Finding:
@@ -99,12 +110,8 @@ def _camera(section: CameraSection) -> Finding:
         adapter.open()
     except SynclineError as error:
         return Finding(area, what, "fail", f"{section.kind}: {error.message}", error.remedy)
-    frames: list[RawFrame] = []
-    thread = threading.Thread(target=_look, args=(adapter, frames), daemon=True)
-    thread.start()
-    thread.join(LOOK_S)
+    frames = _first(adapter)
     health = adapter.health()
-    adapter.close()
     if not frames:
         detail = f"{section.kind}: opened, no frame within {LOOK_S:g} s; {health.detail}"
         return Finding(area, what, "fail", detail, "see that the camera delivers")
@@ -130,12 +137,45 @@ def _container(section: CameraSection) -> str:
     return detail
 
 
-def _look(adapter: SensorAdapter[RawFrame], frames: list[RawFrame]) -> None:
-    for frame in adapter.frames():
-        frames.append(frame)
-        if len(frames) == LOOK_FRAMES:
-            adapter.close()
-            return
+def _sensor(what: str, adapter: SensorAdapter[S], silent: str = "") -> Finding:
+    """A sensor that is no camera: what comes, what its stamps mark and how well they are known."""
+    area = "configured sensors"
+    try:
+        adapter.open()
+    except SynclineError as error:
+        return Finding(area, what, "fail", error.message, error.remedy)
+    samples = _first(adapter)
+    told = adapter.health().detail
+    if not samples:
+        detail = f"opened, nothing within {LOOK_S:g} s; {silent or told}"
+        return Finding(
+            area, what, "warn" if silent else "fail", detail, "see that the sensor delivers"
+        )
+    stamp = samples[-1].driver or samples[-1].arrival
+    low_ns, high_ns = stamp.bias_ns
+    detail = (
+        f"stamp: {_SAMPLED[stamp.event.value]}, {stamp.clock.name}; "
+        f"sigma {stamp.sigma_ns / 1e6:.3f} ms, bias {low_ns / 1e6:+g}..{high_ns / 1e6:+g} ms"
+    )
+    return Finding(area, what, "ok", "; ".join(filter(None, [detail, told])))
+
+
+def _first(adapter: SensorAdapter[S]) -> list[S]:
+    """The first samples that come within `LOOK_S`; the adapter is closed."""
+    found: list[S] = []
+
+    def look() -> None:
+        for sample in adapter.frames():
+            found.append(sample)
+            if len(found) == LOOK_FRAMES:
+                return
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(LOOK_S)
+    adapter.close()
+    thread.join(1.0)
+    return found
 
 
 def meaning(frame: RawFrame, timing: FrameTime, clock: str = "") -> str:
@@ -162,6 +202,10 @@ def meaning(frame: RawFrame, timing: FrameTime, clock: str = "") -> str:
     )
 
 
+_SAMPLED = {
+    "trigger": "the sampling, by the driver",
+    "arrival": "reception",
+}
 _EVENTS = {
     "trigger": "trigger edge",
     "soe": "start of exposure",

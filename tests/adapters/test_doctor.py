@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from pathlib import Path
 
 import msgspec
@@ -164,7 +165,7 @@ def test_inertial_sensors_and_receivers_tell_what_their_stamps_mean(tmp_path: Pa
 
 
 def test_configured_cameras_are_opened_and_say_what_comes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "clip.mp4", jittered(), {})
     put(
@@ -184,11 +185,45 @@ exposure_us = [1000.0, 1000.0]
 name = "rear"
 kind = "rtsp"
 url = "rtsp://me:secret@127.0.0.1:9/live"
+[[can]]
+name = "body"
+interface = "nocan7"
+[[can]]
+name = "quiet"
+interface = "quiet"
+driver = "virtual"
+[[can]]
+name = "busy"
+interface = "busy"
+driver = "virtual"
+[[imu]]
+name = "roof"
+device = "icm42605"
 """,
     )
+    can = pytest.importorskip("can")
+    monkeypatch.setattr("syncline.cli.doctor_sensors.LOOK_S", 1.0)
+    stop = threading.Event()
+    sender = can.Bus(interface="virtual", channel="busy", ignore_config=True)
+
+    def send() -> None:
+        while not stop.wait(0.005):
+            sender.send(can.Message(arbitration_id=7, data=b"1"))
+
+    thread = threading.Thread(target=send)
+    thread.start()
     command = ["doctor", "--config", str(tmp_path / "edge.toml"), "--data", str(tmp_path)]
-    assert main(command) == 1
+    try:
+        assert main(command) == 1
+    finally:
+        stop.set()
+        thread.join(5.0)
+        sender.shutdown()
     text = capsys.readouterr().out
+    assert "FAIL can body: CAN interface nocan7: " in text
+    assert "WARN can quiet: opened, nothing within 1 s; its bus may be asleep" in text
+    assert "ok   can busy: stamp: reception, MONOTONIC_RAW; sigma 0.000 ms, bias -50..+0 ms" in text
+    assert "FAIL imu roof: IIO device 'icm42605' is not there" in text
     assert "ok   clip: video, 64x48; stamp: end of readout, MONOTONIC_RAW; exposure not" in text
     assert "anchor readout; middle of exposure: sigma 0." in text
     assert "container tick" in text
