@@ -177,8 +177,8 @@ def round_trip_counts(excess: Floats, prior: Floats) -> Floats:
     density = z * np.exp(-z) * _RATES
     counts = prior
     for _ in range(8):
-        share = density * (counts / counts.sum()) + 1e-300
-        counts = prior + 2.0 * (share / share.sum(axis=1, keepdims=True)).sum(axis=0)
+        odds = counts * (1.0 / np.add.reduce(counts))
+        counts = prior + 2.0 * odds * ((1.0 / (density @ odds + 1e-300)) @ density)
     out: Floats = counts - prior
     return out
 

@@ -220,17 +220,20 @@ class TimeEstimator:
         core = self.core
         now = core.now
         for watch in core.watches.values():
-            track, silent = watch.track, now - watch.last_t
-            if track is not None and silent > max(5.0, 4.0 * watch.interval_s) and track.count > 1:
-                core.darken(watch)
+            track = watch.track
+            if track is not None and track.count > 1:
+                silent = now - watch.last_t
+                if silent > 5.0 and silent > 4.0 * watch.interval_s:
+                    core.darken(watch)
         line = core.line()
         if line is None:
             return
         drift = core.drift(line)
         x = line.at(now)
         hard = core.hard.bound(now, x, line.y, drift)
-        new, reason = self._judge_state(hard)
-        if new != self._state:
+        new = self._judge_state(hard)
+        if new is not self._state:
+            reason = self._reason(new, hard)
             core.events.append(StateChange(core.now_ns(), self._state, new, reason))
             self._state = new
             force = True
@@ -238,26 +241,36 @@ class TimeEstimator:
             self._publish(line, hard, drift)
         core.restarted = False
 
-    def _judge_state(self, hard: float) -> tuple[TimeState, str]:
+    def _judge_state(self, hard: float) -> TimeState:
         if hard > self._expiry_s:
-            return TimeState.COLD, f"bound {hard:.3g} s beyond the limit"
-        now, fresh, refused, dragging = self.core.now, 0, "", ""
+            return TimeState.COLD
+        now = self.core.now
+        fresh = refused = dragging = False
         for w in self.core.watches.values():
             if w.verdict is Verdict.DRAGGING:
-                dragging = f"{dragging}, {w.name}" if dragging else w.name
+                dragging = True
             if w.run >= 2:
-                refused = f"{refused}, {w.name}" if refused else w.name
-                continue
-            quiet = now - w.last_accept_t
-            if quiet <= 5.0 or quiet <= w.patience_s:
-                fresh += 1
-        if dragging and fresh:
-            return TimeState.INTERFERENCE, f"dragged by {dragging}"
+                refused = True
+            elif not fresh:
+                fresh = w.fresh(now)
         if fresh:
-            return TimeState.SYNCED, f"{fresh} sources"
-        if refused:
-            return TimeState.SUSPECT, f"only refused sources: {refused}"
-        return TimeState.HOLDOVER, "no source heard"
+            return TimeState.INTERFERENCE if dragging else TimeState.SYNCED
+        return TimeState.SUSPECT if refused else TimeState.HOLDOVER
+
+    def _reason(self, state: TimeState, hard: float) -> str:
+        """Why the state is as `_judge_state` found it."""
+        watches, now = self.core.watches.values(), self.core.now
+        if state is TimeState.COLD:
+            return f"bound {hard:.3g} s beyond the limit"
+        if state is TimeState.INTERFERENCE:
+            return "dragged by " + ", ".join(
+                w.name for w in watches if w.verdict is Verdict.DRAGGING
+            )
+        if state is TimeState.SYNCED:
+            return f"{sum(w.run < 2 and w.fresh(now) for w in watches)} sources"
+        if state is TimeState.SUSPECT:
+            return "only refused sources: " + ", ".join(w.name for w in watches if w.run >= 2)
+        return "no source heard"
 
     def _holds(self, line: Line, x: float, hard: float) -> bool:
         """True while the published segment says what the line does, near enough to keep it."""
@@ -310,5 +323,5 @@ class TimeEstimator:
             hard_bound_ns=self._bound_ns(hard),
             drift_limit_ppb=drift * 1e9,
             state=self._state,
-            sources=tuple(w.name for w in core.watches.values() if w.verdict == Verdict.SELECTED),
+            sources=tuple([w.name for w in core.watches.values() if w.verdict is Verdict.SELECTED]),
         )

@@ -82,6 +82,8 @@ def against_path(
     room = settings.gate_floor_s + settings.gate_sigma * optimism * sigma
     room += 0.01 * trip if strict else settings.gate_share * trip + settings.gate_rate * dt
     excess = distance - room
+    if excess <= 0.0:
+        return NOTHING
     shorter = (e.upper - e.lower) < trip - 0.5 * distance
     x = line.at(e.t)
     inside = e.lower - room <= x <= e.upper + room

@@ -125,6 +125,11 @@ class Paths:
         state.b_var = found[2]
         return found
 
+    @property
+    def servers(self) -> int:
+        """Number of lines with a path."""
+        return sum(not line.normal for line in self.lines)
+
     def forget_scales(self) -> None:
         """Begin the delay scales again from the shortest round trips (nothing was absorbed yet)."""
         for state in self.lines:

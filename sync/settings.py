@@ -18,6 +18,7 @@ class EstimatorSettings:
         solve_interval: Most measurements of a source between two joint solves.
         solve_every_s: Longest time between two joint solves while measurements come, s.
         solve_share: A joint solve comes at least when a line has grown by one part in so many.
+        solve_pause_s: Mean time between joint solves of a full window of several servers, s.
         surprise: Sigmas by which one measurement may move the posterior without a joint solve.
         damp: Damping of the EP sites.
         wander_start: First guess of random-walk FM, 1/sqrt(s): high, so that no oscillator is
@@ -77,6 +78,7 @@ class EstimatorSettings:
     solve_interval: int = 64
     solve_every_s: float = 600.0
     solve_share: int = 12
+    solve_pause_s: float = 60.0
     surprise: float = 3.0
     damp: float = 0.7
     wander_start: float = 5e-8

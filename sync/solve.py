@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ _SETTLED = 0.5
 """Sigmas by which a sweep may move a predicted edge for the last time."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Prior:
     """Normal prior of [x, y | c_1, b_1, ...] at one time.
 
@@ -39,6 +40,21 @@ class Prior:
     t: float
     mean: Floats
     cov: Floats
+
+    @cached_property
+    def root(self) -> Floats:
+        """A square root of the covariance, whose entries may be of very different size."""
+        cov = self.cov
+        scale = np.sqrt(np.maximum(cov.diagonal(), 1e-40))[:, None]
+        unit = cov / (scale * scale.T)
+        unit.flat[:: len(unit) + 1] += 1e-12
+        try:
+            root = np.linalg.cholesky(unit)
+        except np.linalg.LinAlgError:
+            values, vectors = np.linalg.eigh(unit)
+            root = vectors * np.sqrt(np.maximum(values, 1e-12))
+        out: Floats = scale * root
+        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +72,6 @@ class Posterior:
     Attributes:
         walk: Increments of the oscillator over the knots.
         prior: In force at the first knot.
-        start: Square root of its covariance (2 + 2S, 2 + 2S).
         mean: Of xi (D,): the start's, then two for each step.
         root: W with covariance W.T @ W (D, D).
         tau: Sites after the sweeps (R,).
@@ -66,7 +81,6 @@ class Posterior:
 
     walk: Walk
     prior: Prior
-    start: Floats
     mean: Floats
     root: Floats
     tau: Floats
@@ -75,7 +89,7 @@ class Posterior:
 
     def newest(self) -> tuple[Floats, Floats]:
         """Mean and covariance of [x, y | c_1, b_1, ...] at the last knot, absolute."""
-        n, start = len(self.start), self.start
+        n, start = len(self.prior.mean), self.prior.root
         lag = (float(self.walk.knots[-1]) - self.prior.t) / NS
         share = np.zeros((n, len(self.mean)))
         share[:, :n] = start
@@ -88,8 +102,10 @@ class Posterior:
     def offset(self, t_s: Floats) -> tuple[Floats, Floats]:
         """Offset and its variance at `t_s` (N,), s and s^2; behind the last knot by its rate."""
         lag = (t_s - self.prior.t) / NS
-        walk, bridge = self.walk.offset(t_s, beyond=True)
-        share = np.concatenate((self.start[0][:, None] + self.start[1][:, None] * lag, walk))
+        n, start = len(self.prior.mean), self.prior.root
+        share = np.empty((len(self.mean), len(t_s)))
+        share[:n] = start[0, :, None] + start[1, :, None] * lag
+        bridge = self.walk.offset(t_s, share[n:], beyond=True)
         x = self.prior.mean[0] + self.prior.mean[1] * lag + self.mean @ share
         beyond = np.maximum(t_s - self.walk.knots[-1], 0.0)
         return x, _variance(self.root, share) + bridge + self.walk.wander**2 * beyond**3 / 3.0
@@ -116,18 +132,19 @@ class System:
     def __init__(self, rows: Rows, knots: Floats, prior: Prior, osc: Oscillator) -> None:
         self.rows, self.prior = rows, prior
         self.walk = Walk(knots, osc.wander, osc.white_fm)
-        self.start = start = _root(prior.cov)
-        n = len(start)
+        n = len(prior.mean)
         self.dim = n + 2 * (len(knots) - 1)
+        lag, c = (rows.t - prior.t) * (1.0 / NS), 2 + 2 * rows.line
+        # what each unknown of the prior and, below them, its mean add to x, y, c and b
+        part = np.concatenate((prior.root, prior.mean[:, None]), axis=1).T
+        seen = part.take(c, axis=1) * rows.sign
+        seen += part.take(c + 1, axis=1)
+        seen += part[:, 1, None] * lag
+        seen += part[:, 0, None]
         self.a = np.empty((self.dim, len(rows)))
-        lag, sign, c = (rows.t - prior.t) * (1.0 / NS), rows.sign, 2 + 2 * rows.line
-        path = start.T
-        self.a[:n] = path[:, 0, None] + path[:, 1, None] * lag
-        self.a[:n] += path[:, c] * sign + path[:, c + 1]
-        self.a[n:], bridge = self.walk.offset(rows.t)
-        mean = prior.mean
-        self.obs = rows.obs - (mean[0] + mean[1] * lag + sign * mean[c] + mean[c + 1])
-        self.var = rows.var + bridge
+        self.a[:n] = seen[:n]
+        self.obs = rows.obs - seen[n]
+        self.var = rows.var + self.walk.offset(rows.t, self.a[n:])
 
     def gauss(self, tau: Floats, nu: Floats) -> tuple[Floats, Floats]:
         """Mean of xi for given sites, and W with covariance W.T @ W (never indefinite)."""
@@ -140,7 +157,7 @@ class System:
     def newest(self, tau: Floats, nu: Floats) -> tuple[Floats, Floats]:
         """Mean and covariance of [x, y | c_1, b_1, ...] at the last knot for given sites."""
         mean, w = self.gauss(tau, nu)
-        return Posterior(self.walk, self.prior, self.start, mean, w, tau, nu).newest()
+        return Posterior(self.walk, self.prior, mean, w, tau, nu).newest()
 
     def sweep(
         self,
@@ -193,24 +210,10 @@ class System:
             moved = m - before
             if sweep + 1 >= sweeps[0] and float((moved * moved * inv).max()) < _SETTLED**2:
                 break
-        n = len(self.start)
+        n = len(self.prior.mean)
         u, root = mean[n:], w[:, n:]
         energy = float(u @ u + np.einsum("ij,ij->", root, root)), len(u)
-        return Posterior(self.walk, self.prior, self.start, mean, w, tau, nu, energy)
-
-
-def _root(cov: Floats) -> Floats:
-    """A square root of a covariance whose entries may be of very different size."""
-    scale = np.sqrt(np.maximum(np.diag(cov), 1e-40))
-    unit = cov / np.outer(scale, scale)
-    unit.flat[:: len(unit) + 1] += 1e-12
-    try:
-        root = np.linalg.cholesky(unit)
-    except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(unit)
-        root = vectors * np.sqrt(np.maximum(values, 1e-12))
-    out: Floats = scale[:, None] * root
-    return out
+        return Posterior(self.walk, self.prior, mean, w, tau, nu, energy)
 
 
 def _variance(root: Floats, a: Floats) -> Floats:

@@ -125,14 +125,13 @@ class Track:
         (ta, a), (tb, b), (tc, c), (td, d) = self.recent
         t = ta + 0.25 * ((tb - ta) + (tc - ta) + (td - ta))
         offset = a + 0.25 * ((b - a) + (c - a) + (d - a))
-        for mark in self.marks:
-            then, x, y = mark[:3]
+        for then, x, y, xx, xy, yy in self.marks:
             lag = t - then
             if lag < _MIN_LAG_S:
                 break
-            dev = offset - x - y * lag
-            if dev > limit * lag or -dev > limit * lag:
-                _, var = mark.predict(t, wander)
+            dev, most = offset - x - y * lag, limit * lag
+            if not -most <= dev <= most:
+                var = Mark(then, x, y, xx, xy, yy).predict(t, wander)[1]
                 allowed = limit + 6.0 * wander * math.sqrt(lag)
                 if abs(dev) > allowed * lag and dev * dev > 64.0 * (var + 0.25 * sigma * sigma):
                     return dev / lag

@@ -24,11 +24,10 @@ NS = 1000.0
 def increments(step_s: Floats, wander: float, white_fm: float) -> tuple[Floats, Floats, Floats]:
     """Cholesky factor (l_xx, l_yx, l_yy) of the process noise of each step (K-1,)."""
     q2 = wander * wander
-    a = q2 * step_s**3 / 3.0 + white_fm * white_fm * step_s
-    b = q2 * step_s * step_s * (0.5 * NS)
-    c = q2 * step_s * (NS * NS)
-    l_xx = np.sqrt(a)
-    l_yx = b / l_xx
+    s2 = step_s * step_s
+    l_xx = np.sqrt(step_s * (q2 / 3.0 * s2 + white_fm * white_fm))
+    l_yx = (0.5 * NS * q2) * s2 / l_xx
+    c = (q2 * NS * NS) * step_s
     return l_xx, l_yx, np.sqrt(np.maximum(c - l_yx * l_yx, 1e-3 * c))
 
 
@@ -46,20 +45,20 @@ class Walk:
         self.step = knots_s[1:] - knots_s[:-1]
         self.xx, self.yx, self.yy = increments(self.step, wander, white_fm)
 
-    def offset(self, t_s: Floats, *, beyond: bool = False) -> tuple[Floats, Floats]:
+    def offset(self, t_s: Floats, out: Floats, *, beyond: bool = False) -> Floats:
         """Shares of the increments (two a step) in the offset at `t_s` (N,).
 
         Args:
             t_s: Times.
+            out: Takes the shares (2K - 2, N).
             beyond: Some may lie behind the last knot; the last rate is carried on there.
 
         Returns:
-            (2K - 2, N), and the variance of the bridge between the knots (N,).
+            Variance of the bridge between the knots (N,).
         """
         k, knots = len(self.knots), self.knots
-        out = np.empty((2 * k - 2, len(t_s)))
         if k < 2:
-            return out, np.zeros(len(t_s))
+            return np.zeros(len(t_s))
         i = knots[1:-1].searchsorted(t_s, side="right")
         past = np.arange(1, k)[:, None] <= i
         lag = (t_s - knots[1:, None]) * (past * (1.0 / NS))
@@ -75,7 +74,9 @@ class Walk:
         here, row = 2 * i, np.arange(len(t_s))
         out[here, row] = (s2 + 2.0 * left) * self.xx[i] + turn * self.yx[i]
         out[here + 1, row] = turn * self.yy[i]
-        return out, (self.wander * self.wander / 3.0) * (dt * (s - s2)) ** 3
+        bridge = dt * (s - s2)
+        out_var: Floats = (self.wander * self.wander / 3.0) * (bridge * bridge * bridge)
+        return out_var
 
     def last(self) -> Floats:
         """Shares of the increments in offset and frequency at the last knot (2, 2K - 2)."""

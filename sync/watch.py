@@ -75,6 +75,11 @@ class Watch:
         """Silence after which the source counts as gone."""
         return max(5.0 if self.track is not None else 80.0, 4.0 * self.interval_s)
 
+    def fresh(self, now: float) -> bool:
+        """True while it is not silent for longer than it may be."""
+        quiet = now - self.last_accept_t
+        return quiet <= 5.0 or quiet <= self.patience_s
+
     def redeemed(self) -> bool:
         """Count a fitting reply of a source that was caught; true when it fits again for long."""
         self.fits += 1
@@ -82,11 +87,12 @@ class Watch:
 
     def heard(self, t: float) -> None:
         """Note a measurement's time."""
-        if self.last_t > -1e17:
-            gap = min(max(t - self.last_t, 0.0), 4096.0)
-            self.interval_s = gap if self.interval_s == 0.0 else 0.7 * self.interval_s + 0.3 * gap
-        if t > self.last_t:
+        gap = t - self.last_t
+        if gap > 0.0:
             self.last_t = t
+        if gap < 1e17:
+            gap = min(max(gap, 0.0), 4096.0)
+            self.interval_s = gap if self.interval_s == 0.0 else 0.7 * self.interval_s + 0.3 * gap
 
     def accept(self, t: float) -> None:
         """Note an accepted measurement."""

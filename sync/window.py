@@ -26,6 +26,10 @@ from syncline.sync.wander import NS
 
 Floats = NDArray[np.float64]
 
+_ROUND_S = 1.0
+"""Replies of several servers within so long are one round."""
+_CREDIT = 8.0
+"""Joint solves of several servers that may follow each other at once."""
 _MOST_LINES = 24
 """Beyond so many lines those without rows in the window are forgotten."""
 
@@ -69,6 +73,7 @@ class Window:
         self.due = False
         self._interval, self._newest = 1, 0
         self._solved_t = -math.inf
+        self._credit = 0.0
         self._offset_var = 1.0
         self._share = np.zeros((0, len(SCALES_S)))
 
@@ -139,14 +144,23 @@ class Window:
         s = self.settings
         # a normal row means the same for ever: solving again only improves the wander
         share = max(state.heard // (s.solve_share if not state.normal else 3), 1)
-        if (
-            state.waiting >= min(self._interval, share)
-            or surprise > s.surprise
-            or t - self._solved_t > s.solve_every_s
-        ):
+        gone = t - self._solved_t
+        ready = state.waiting >= min(self._interval, share) or surprise > s.surprise
+        if gone > s.solve_every_s or (ready and self._may_solve(gone)):
             self.due = True
         if self.now is not None:
             self.line = self.now.line(self.wander, self._newest)
+
+    def _may_solve(self, gone: float) -> bool:
+        """False while several servers' joint solves have used up what they may cost.
+
+        Peers that contradict each other move each other's paths at every solve, for ever.
+        """
+        if self.paths.servers < 2:
+            return True
+        if self.absorbed == 0:
+            return gone >= _ROUND_S
+        return self._credit + gone / self.settings.solve_pause_s >= 1.0
 
     def _in_reach(self, t: float) -> bool:
         """False for a late row from before the prior; until rows are absorbed the prior yields."""
@@ -262,6 +276,8 @@ class Window:
                 break
         mean, cov = post.newest()
         self.now = Sequential(float(knots[-1]), mean, cov)
+        credit = self._credit + (self.now.t - self._solved_t) / self.settings.solve_pause_s - 1.0
+        self._credit = min(max(credit, 0.0), _CREDIT)
         self.due, self._solved_t = False, self.now.t
         if before is not None:
             self._pace(before, self.now)

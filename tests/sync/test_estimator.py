@@ -79,12 +79,13 @@ def test_knots_reproduce_the_integrated_random_walk():
     assert cov[0, 0] == pytest.approx(q * q * t**3 / 3)
     assert cov[1, 1] == pytest.approx(q * q * t * NS * NS)
     assert cov[0, 1] == pytest.approx(q * q * t * t / 2 * NS)
-    between, bridge = walk.offset(np.array([0.0, 10.0, 30.0, t]))
+    between, ahead = np.empty((4, 4)), np.empty((4, 1))
+    bridge = walk.offset(np.array([0.0, 10.0, 30.0, t]), between)
     assert bridge[2] == pytest.approx(q * q * 40.0**3 / 3 / 64)
     var = (between**2).sum(axis=0) + bridge
     assert var == pytest.approx(q * q * np.array([0.0, 10.0, 30.0, t]) ** 3 / 3)
     assert between[:, 3] == pytest.approx(shares[0])
-    ahead, _ = walk.offset(np.array([t + 20.0]), beyond=True)
+    walk.offset(np.array([t + 20.0]), ahead, beyond=True)
     assert ahead[:, 0] == pytest.approx(shares[0] + shares[1] * 20.0 / NS)
 
 
