@@ -20,6 +20,7 @@ from syncline.log.folder import PINNED, RING, log_groups
 from syncline.log.index import FileIndex
 from syncline.log.reader import LogReader
 from syncline.log.rosbag import is_bag
+from syncline.sensors.adapter import HealthState
 from syncline.sensors.adapters.image_folder import SUFFIXES, ImageFolder
 from syncline.sensors.adapters.log_pictures import PicturePairs
 from syncline.sensors.adapters.network_url import SCHEMES
@@ -88,6 +89,9 @@ class MediaRecording:
     def frames(self) -> Iterator[Timed]:
         """Frames in order, timed by the declared camera."""
         timers: dict[str, FrameTimer] = {}
+        self._yielded, self._at_end = 0, False
+        if self.adapter.health().state is not HealthState.OK:
+            self.adapter.open()  # it was read before
         try:
             for raw in self.adapter.frames():
                 if self._only not in ("", raw.camera):

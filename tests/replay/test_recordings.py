@@ -183,8 +183,9 @@ def test_pictures_without_their_timing_are_held_within_bounds() -> None:
 
 def test_a_cut_clip_tells_its_damage(tmp_path: Path, clip: Path) -> None:
     whole = MediaRecording(clip, CAMERA)
-    assert len(list(whole.frames())) == 40
-    assert not whole.damage()
+    for _ in range(2):  # read again, it is the same
+        assert len(list(whole.frames())) == 40
+        assert not whole.damage()
     cut = MediaRecording(cut_clip(tmp_path, clip), CAMERA)
     count = len(list(cut.frames()))
     assert 0 < count < 40
