@@ -110,7 +110,8 @@ class Latencies:
 
     Attributes:
         wait_ns: From the frame's `raw_ns` until a worker took it; 0 for recordings.
-        decode_ns: Making the image, where it came as a function.
+        decode_ns: Making the image, where it came as a function. A live JPEG is decoded before
+            its turn, by the thread that submits it: within `wait_ns`.
         pre_ns: Resize and normalisation.
         infer_ns: The model's run.
         post_ns: Decoding of the outputs and their checks.

@@ -96,7 +96,7 @@ class Runner:
         self._live.stop(drain=drain, timeout_s=timeout_s)
 
     def submit(self, frame: Frame) -> int:
-        """Hand a frame to every primary slot that sees its camera.
+        """Hand a frame to every primary slot that sees its camera; a JPEG is decoded first.
 
         Returns:
             Number of slots that hold it now; 0 when the runner is stopped (it is not captured).
