@@ -173,12 +173,6 @@ class V4l2Camera(Reopening[RawFrame]):
             errors=self._errors + sum(self._faults.values()),
         )
 
-    def _release(self) -> None:
-        device, self._device = self._device, None
-        if device is not None:
-            device.close()
-
-
     def _stamps(self) -> tuple[Clock, FrameEvent]:
         return Clock.MONOTONIC_RAW, self._event
 
@@ -186,6 +180,12 @@ class V4l2Camera(Reopening[RawFrame]):
         faults = [f"{count} stamps {fault.value}" for fault, count in self._faults.items()]
         restarts = self._counter.restarts
         return faults + ([f"counter restarted {restarts} times"] if restarts else [])
+
+    def _release(self) -> None:
+        device, self._device = self._device, None
+        if device is not None:
+            device.close()
+
 
 def sensor_mode(layout: Layout, controls: dict[int, int]) -> SensorMode | None:
     """Line time and period by the sensor's own controls; None where the driver has them not."""
