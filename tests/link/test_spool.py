@@ -271,7 +271,7 @@ for line in sys.stdin:
     print("gone", flush=True)
 """
 """A process that has imported everything and forks a victim for each number it is given."""
-_KEPT_ROUNDS = 20
+_KEPT_ROUNDS = 5
 """Rounds after which what was verified is acknowledged: else the work grows with their square."""
 
 
