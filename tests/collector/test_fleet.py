@@ -51,7 +51,7 @@ def test_link_41_a_hundred_devices(tmp_path: Path) -> None:
 def test_link_41_a_thousand_devices(tmp_path: Path) -> None:
     """link-41 at full count: all on, every record acked, RSS <= 256 MB; its times are a bench.
 
-    The collector, which also stores, takes at most three times the CPU of the fleet, which only sends.
+    The collector, which also stores, takes at most three times the CPU of the fleet.
     """
     figures = run_fleet(tmp_path, 1000, 20)
     assert figures.welcomed == 1000

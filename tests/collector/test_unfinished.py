@@ -13,22 +13,24 @@ import zmq
 
 from syncline.cloud.unfinished import MOST_BYTES, Unfinished
 from syncline.link.sockets import RCVHWM
-from syncline.link.wire import MAX_MESSAGE_BYTES, Welcome
+from syncline.link.wire import MAX_MESSAGE_BYTES, Ack, Welcome, unpack
 
 from ..link.rig import Rig, wait  # noqa: TID252
+from . import curve_peer
+from .curve_peer import sodium_path
 from .test_security import counts, data, hello, raw_dealer, rows
 
 _FLOOD = """
 import socket, struct, sys, time
 port, size, total = map(int, sys.argv[1:])
 sock = socket.create_connection(("127.0.0.1", port))
-sock.settimeout(20)
 sock.sendall(b"\\xff" + bytes(8) + b"\\x7f\\x03\\0" + b"NULL".ljust(20, b"\\0") + bytes(32))
 sock.recv(64, socket.MSG_WAITALL)
 ready = b"\\x05READY\\x0bSocket-Type" + struct.pack(">I", 6) + b"DEALER"
 sock.sendall(b"\\x04" + bytes([len(ready)]) + ready)
 sock.recv(2, socket.MSG_WAITALL)
 time.sleep(0.2)
+sock.settimeout(20)
 head = b"\\x03" + struct.pack(">Q", size) if size > 255 else b"\\x01" + bytes([size])
 block = (head + b"x" * size) * max((1 << 20) // (size + 9), 1)
 sent = 0
@@ -86,6 +88,35 @@ def test_without_the_guard_the_flood_is_kept() -> None:
         router.set(zmq.RCVHWM, RCVHWM)
         router.bind("tcp://127.0.0.1:*")
         assert _flooded(router, 200_000, 100 << 20, None) >= 80 << 20
+
+
+@pytest.mark.skipif(sodium_path() is None, reason="needs libsodium, which comes with pyzmq")
+def test_link_37_an_enrolled_device_that_floods_a_collector(rig: Rig) -> None:
+    """link-37, whole: 500 MB of MORE frames over CURVE; memory is bounded, the other is served."""
+    collector = rig.start()
+    keys, other = rig.enrol("car"), rig.enrol("lorry")
+    port = rig.listen.rpartition(":")[2]
+    me = psutil.Process()
+    with raw_dealer(rig, other) as calm:
+        assert isinstance(hello(calm, "lorry"), Welcome)
+        before = most = me.memory_info().rss
+        command = [sys.executable, curve_peer.__file__, port, "200000", str(500 << 20)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as peer:
+            assert peer.stdin is not None
+            peer.stdin.write(f"{rig.server.public}\n{keys.public}\n{keys.secret}\n")
+            peer.stdin.close()
+            tx = 0
+            while peer.poll() is None:
+                calm.send(data(1, tx, tx))
+                assert isinstance(unpack(calm.recv()), Ack)
+                tx += 1
+                most = max(most, me.memory_info().rss)
+    assert peer.returncode == 0, "not cut"
+    print(f"memory grew by {(most - before) >> 20} MB, the other had {tx} records stored")
+    assert most - before <= 256 << 20
+    assert counts(rig)["alarm_unfinished"] == 1
+    assert rows(collector, "lorry") == list(range(tx))
+    assert rows(collector) == []
 
 
 def test_every_byte_that_was_handed_over_is_counted(rig: Rig) -> None:
