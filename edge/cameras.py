@@ -92,6 +92,7 @@ def _stream(
         timeout_ns=round(section.timeout_s * NS_PER_S),
         latency_ns=round(section.latency_ms * 1e6),
         sender=SenderClock(error_ns, FrameEvent(section.sender_event), utc),
+        reducible=section.decode == "reduced",
     )
     camera = StreamCamera(section.url, section.name, options, clock=clock)
     return camera, DeclaredTimer(section, 0.0)

@@ -31,7 +31,7 @@ _FLAGS = {
 }
 # Rows stay as the sensor read them, since each has a time: an orientation tag would turn them.
 _AS_READ = cv2.IMREAD_IGNORE_ORIENTATION
-_START = b"\xff\xd8"
+_START, _END = b"\xff\xd8", b"\xff\xd9"
 _TABLES, _SCAN = 0xC4, 0xDA
 _SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a frame header (ITU-T T.81, table B.1)."""
@@ -57,10 +57,15 @@ class JpegPicture:
         """Read the header.
 
         Raises:
-            MediaError: It is no JPEG, or larger than `MAX_PIXELS`.
+            MediaError: It is no JPEG, cut short, or larger than `MAX_PIXELS`.
         """
-        self.width_px, self.height_px, scan_at = _read_header(data)
-        self.data = data if scan_at is None else data[:scan_at] + _STANDARD + data[scan_at:]
+        self.width_px, self.height_px, scan_at, has_tables = _read_header(data)
+        if data.rfind(_END, scan_at) < 0:  # told before it is recorded, without decoding it
+            raise MediaError(
+                f"a JPEG of {len(data)} bytes is cut short: it has no end",
+                remedy="Check the camera's cable, or lower its rate",
+            )
+        self.data = data if has_tables else data[:scan_at] + _STANDARD + data[scan_at:]
         self.reducible = reducible
         self._decoded: dict[int, Image] = {}
         self._lock = threading.Lock()
@@ -117,8 +122,8 @@ def is_jpeg(data: bytes) -> bool:
     return data[:2] == _START
 
 
-def _read_header(data: bytes) -> tuple[int, int, int | None]:
-    """Width, height, and where Huffman tables are to be put in, None where they are."""
+def _read_header(data: bytes) -> tuple[int, int, int, bool]:
+    """Width, height, where the first scan begins, and whether Huffman tables come before it."""
     size: tuple[int, int] | None = None
     has_tables = False
     for marker, at, body in _segments(data):
@@ -128,7 +133,7 @@ def _read_header(data: bytes) -> tuple[int, int, int | None]:
         if marker == _SCAN and size is not None:
             if not 1 <= size[0] * size[1] <= MAX_PIXELS:
                 break
-            return *size, None if has_tables else at
+            return *size, at, has_tables
     raise MediaError(
         f"{len(data)} bytes are no JPEG of 1 to {MAX_PIXELS} pixels",
         remedy="Check the camera's pixel format and cable",

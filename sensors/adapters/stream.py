@@ -19,7 +19,7 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from syncline.errors import DeviceError
+from syncline.errors import DeviceError, MediaError
 from syncline.sensors.adapters.network_url import check_url, without_secret
 from syncline.sensors.adapters.reopening import RETRY_NS, Reopening
 from syncline.sensors.adapters.sender_clock import (
@@ -30,6 +30,7 @@ from syncline.sensors.adapters.sender_clock import (
     sender_stamp,
 )
 from syncline.sensors.frame import FrameEvent, Ns, RawFrame, Stamp
+from syncline.sensors.jpeg import JpegPicture
 from syncline.timebase import NS_PER_S, Clock, RawClock
 
 MAX_PIXELS = 64_000_000
@@ -60,15 +61,34 @@ class StreamOptions:
         timeout_ns: Longest wait for an answer and for a picture.
         latency_ns: Greatest age of a picture when it arrives, from the end of its readout.
         sender: What the camera's own clock is worth.
+        reducible: Whether models may be given less than the full size of a JPEG.
     """
 
     transport: Literal["tcp", "udp"] = "tcp"
     timeout_ns: Ns = 4 * NS_PER_S
     latency_ns: Ns = NS_PER_S
     sender: SenderClock = NOBODY_VOUCHES
+    reducible: bool = False
 
 
 DEFAULTS = StreamOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """A picture of Motion JPEG that stays as it came; read like a decoded one."""
+
+    pts: int | None
+    is_corrupt: bool
+    picture: JpegPicture
+
+    @property
+    def width(self) -> int:
+        return self.picture.width_px
+
+    @property
+    def height(self) -> int:
+        return self.picture.height_px
 
 
 def open_url(url: str, options: StreamOptions) -> Any:
@@ -87,8 +107,12 @@ def open_url(url: str, options: StreamOptions) -> Any:
     return container
 
 
+def _pixels(picture: Any) -> NDArray[np.uint8]:
+    return np.asarray(picture.to_ndarray(format="bgr24"), dtype=np.uint8)
+
+
 class StreamCamera(Reopening[RawFrame]):
-    """Frames of a network stream.
+    """Frames of a network stream; Motion JPEG stays JPEG (`JpegPicture`).
 
     Memory: the demuxer's and decoder's own buffers, `MAX_WAITING` arrivals and one picture. After
     a loss the stream is opened again, first after half a second, at last every eight; the device
@@ -119,6 +143,7 @@ class StreamCamera(Reopening[RawFrame]):
         self._options = options
         super().__init__(clock)
         self._container: Any = None
+        self._is_jpeg = False
         self._jumps = 0
         self._faults: Counter[SenderFault] = Counter()
         self._fault = SenderFault.SILENT
@@ -151,6 +176,7 @@ class StreamCamera(Reopening[RawFrame]):
                 remedy="Give the address of the camera's video, not of its sound or its page",
             )
         self._container, self._shift_ns = container, None
+        self._is_jpeg = videos[0].codec_context.name == "mjpeg"
 
     @property
     def _is_open(self) -> bool:
@@ -204,8 +230,11 @@ class StreamCamera(Reopening[RawFrame]):
 
     def _decode(self, packet: Any) -> list[Any]:
         try:
+            if self._is_jpeg and packet.size:
+                picture = JpegPicture(bytes(packet), reducible=self._options.reducible)
+                return [_Encoded(packet.pts, packet.is_corrupt, picture)]
             return list(packet.decode())
-        except av.error.InvalidDataError:
+        except (av.error.InvalidDataError, MediaError):
             self._errors += 1
             return []
 
@@ -221,7 +250,7 @@ class StreamCamera(Reopening[RawFrame]):
         driver, fault = sender_stamp(sampled_utc_ns, arrival_ns, latency_ns, self._options.sender)
         self._faults[fault] += 1
         self._fault = fault
-        image: NDArray[np.uint8] = np.asarray(picture.to_ndarray(format="bgr24"), dtype=np.uint8)
+        image = picture.picture if isinstance(picture, _Encoded) else _pixels(picture)
         return RawFrame(
             camera=self._camera,
             sequence=None,

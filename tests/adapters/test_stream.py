@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syncline.edge.pipeline import encode_jpeg
 from syncline.errors import DeviceError, UsageError
 from syncline.sensors.adapter import HealthState, SensorAdapter
 from syncline.sensors.adapters.network_url import without_secret
@@ -23,6 +26,7 @@ from syncline.sensors.adapters.sender_clock import (
 )
 from syncline.sensors.adapters.stream import StreamCamera, StreamOptions
 from syncline.sensors.frame import FrameEvent
+from syncline.sensors.jpeg import JpegPicture
 from syncline.timebase import Clock, ManualClock
 
 STEP_NS = 40_000_000
@@ -57,7 +61,7 @@ class FakeStream:
         self, clock: ManualClock, pts: list[int | None], error: Exception | None = None
     ) -> None:
         self.clock, self.pts, self.error, self.closed = clock, pts, error, False
-        context = SimpleNamespace(width=6, height=4)
+        context = SimpleNamespace(width=6, height=4, name="h264")
         video = SimpleNamespace(codec_context=context, time_base=Fraction(1, 90_000))
         self.streams = SimpleNamespace(video=[video])
 
@@ -214,3 +218,38 @@ def test_what_a_sender_report_is_worth(
 def test_side_data_is_a_time_or_none(data: bytes) -> None:
     found = reference_utc_ns(data)
     assert found is None or 0 < found < 2**63
+
+
+def test_motion_jpeg_over_http_stays_as_it_came() -> None:
+    """The pictures of a network camera's multipart stream, byte for byte; a cut one is an error."""
+    sent = [encode_jpeg(np.full((48, 64, 3), 20 * k, np.uint8), 90) for k in range(8)]
+    sent[3] = sent[3][:-30]
+
+    class Multipart(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=b")
+            self.end_headers()
+            for data in sent * 2:
+                head = f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                self.wfile.write(head.encode() + data + b"\r\n")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Multipart) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/video.mjpg"
+        camera = StreamCamera(url, options=StreamOptions(reducible=True))
+        came = []
+        for frame in camera.frames():
+            came.append(frame.payload)
+            if len(came) == 7:
+                camera.close()
+        server.shutdown()
+    assert len(came) == 7
+    for picture in came:  # which one comes first is up to the probing of the stream
+        assert isinstance(picture, JpegPicture)
+        assert picture.reducible
+        assert picture.data in sent[:3] + sent[4:]
+    assert camera.health().errors >= 1

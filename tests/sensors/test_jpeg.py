@@ -76,6 +76,16 @@ def test_missing_huffman_tables_are_put_in() -> None:
     assert JpegPicture(picture.data).data == picture.data
 
 
+def test_a_picture_that_is_cut_short_is_none() -> None:
+    """Seen without decoding it, so that it is not recorded; padding behind the end is no fault."""
+    data = jpeg(scene(64, 48))
+    for cut in (data[:-2], data[:-40], data[: len(data) // 2]):
+        with pytest.raises(MediaError, match="cut short"):
+            JpegPicture(cut)
+    padded = JpegPicture(data + bytes(500))
+    np.testing.assert_array_equal(padded.decode(), JpegPicture(data).decode())
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_crash_it(data: bytes) -> None:
     for given_bytes in (data, b"\xff\xd8" + data):
