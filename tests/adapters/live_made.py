@@ -116,7 +116,7 @@ class NetworkCamera(_Queued):
     def _connect(self, url: str, options: object) -> Any:
         if not self._there:
             raise OSError(errno.ECONNREFUSED, "Connection refused")
-        context = SimpleNamespace(width=6, height=4)
+        context = SimpleNamespace(width=6, height=4, name="h264")
         video = SimpleNamespace(codec_context=context, time_base=Fraction(1, 90_000))
         return SimpleNamespace(
             streams=SimpleNamespace(video=[video]), demux=self._demux, close=lambda: None
