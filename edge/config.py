@@ -59,6 +59,10 @@ class CameraSection(Section, frozen=True, kw_only=True):
         direction: `top_bottom`, `bottom_top`, `left_right` or `right_left`.
         anchor: `trigger`, `readout` or `unknown`: what is periodic.
         exposure_us: Exposure where the camera does not report it: [shortest, longest].
+        marks: Name of the `[[time.gnss]]` receiver whose EXTINT pin is on the trigger line of this
+            camera too: frames are timed by their edges. Needs `anchor = "trigger"`; see
+            docs/sensors.md.
+        trigger_delay_us: From the edge to the start of exposure; only with `marks`.
         decode: `full`, or `reduced`: a camera's JPEG is decoded at 1/2, 1/4 or 1/8 of its size
             where the model's input is no larger; see docs/edge-runner.md.
     """
@@ -82,6 +86,8 @@ class CameraSection(Section, frozen=True, kw_only=True):
     direction: Literal["top_bottom", "bottom_top", "left_right", "right_left"] = "top_bottom"
     anchor: Literal["trigger", "readout", "unknown"] = "unknown"
     exposure_us: tuple[NotNegative, NotNegative] = (500.0, 18_000.0)
+    marks: str = ""
+    trigger_delay_us: NotNegative = 0.0
     decode: Literal["full", "reduced"] = "full"
 
     def mode(self, width_px: int, height_px: int, period_ns: float) -> SensorMode:
@@ -272,6 +278,7 @@ def load_edge_config(path: Path) -> EdgeConfig:
         )
     for at, camera in enumerate(config.camera):
         _check_place(camera, f"{path}: $.camera[{at}]")
+        _check_marks(camera, f"{path}: $.camera[{at}]", config.time)
     _check_can(path, config.can)
     sensors = [imu.name for imu in config.imu]
     if len(set(sensors)) != len(sensors):
@@ -285,6 +292,22 @@ def load_edge_config(path: Path) -> EdgeConfig:
             remedy="Make keys with: syncline keys new NAME --out DIR",
         )
     return config
+
+
+def _check_marks(camera: CameraSection, where: str, time: TimeConfig) -> None:
+    """A camera that is timed by a receiver's marks is triggered, live, and the receiver is ours."""
+    if not camera.marks:
+        return
+    if camera.anchor != "trigger" or camera.kind != "v4l2":
+        raise ConfigError(
+            f"{where}.marks is set, kind is {camera.kind!r} and anchor {camera.anchor!r}",
+            remedy='Marks time a camera of kind "v4l2" with anchor = "trigger"',
+        )
+    if camera.marks not in [gnss.name for gnss in time.gnss if not gnss.gpsd]:
+        raise ConfigError(
+            f"{where}.marks = {camera.marks!r} is no [[time.gnss]] receiver on a line of ours",
+            remedy="Give its name; gpsd does not tell the marks, so it must have a device",
+        )
 
 
 def _check_can(path: Path, buses: tuple[CanSection, ...]) -> None:

@@ -15,11 +15,12 @@ from functools import partial
 from pathlib import Path
 
 from syncline import topics
-from syncline.edge.cameras import make_camera
+from syncline.edge.cameras import Timer, make_camera
 from syncline.edge.capture import Capture
-from syncline.edge.config import EdgeConfig
+from syncline.edge.config import CameraSection, EdgeConfig
 from syncline.edge.health import Health
 from syncline.edge.job import Drop, Result
+from syncline.edge.marked_timer import MarkBoard
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.model_service import (
     ModelService,
@@ -41,6 +42,7 @@ from syncline.edge.updater import ModelStore, UpdateEvent
 from syncline.edge.vehicle import Vehicle
 from syncline.errors import SynclineError, UsageError
 from syncline.messages import syncline_pb2 as pb
+from syncline.sensors.adapter import SensorAdapter
 from syncline.sensors.frame import FrameTime, RawFrame
 from syncline.systemd import notify, watchdog_interval_s
 from syncline.timebase import NS_PER_S, RawClock
@@ -102,17 +104,28 @@ class EdgeDaemon:
             ),
             swap_policy=swap_policy(config.model),
         )
+        self._marks = MarkBoard(self._utc)
         self._captures = [self._capture(at) for at in range(len(config.camera))]
         self._vehicle = Vehicle(config, clock, self._emit)
         self._time = TimePart(
-            config.time, data / "time", clock, self._pipeline, self._emit, self._vehicle.speed_mps
+            config.time,
+            data / "time",
+            clock,
+            self._pipeline,
+            self._emit,
+            self._vehicle.speed_mps,
+            self._marks.take,
         )
         self._models: ModelService | None = None
 
     def _capture(self, at: int) -> Capture:
         section = self._config.camera[at]
-        make = partial(make_camera, section, self._clock, self._utc)
+        make = partial(self._make_camera, section)
         return Capture(section.name, make, self._on_captured, self._runner_submit, self._on_drop)
+
+    def _make_camera(self, section: CameraSection) -> tuple[SensorAdapter[RawFrame], Timer]:
+        adapter, timer = make_camera(section, self._clock, self._utc)
+        return adapter, self._marks.timer(section, timer)
 
     def _utc(self, raw_ns: int) -> tuple[int, int] | None:
         """UTC and its bound; the clock's part is made after the cameras, asked while they run."""
@@ -257,6 +270,7 @@ class EdgeDaemon:
             self._shadow.add_to(message)
         problems = [f"camera {c.name}: {c.trouble}" for c in self._captures if c.trouble]
         problems += self._vehicle.add_to(message)
+        self._marks.add_to(message)
         if self._models is not None and self._models.problem:
             problems.append(f"model: {self._models.problem}")
         if problems:

@@ -16,6 +16,7 @@ from syncline.messages import syncline_pb2 as pb
 from syncline.sync.config import TimeConfig
 from syncline.sync.daemon import Outlets
 from syncline.sync.services import build_service
+from syncline.sync.sources.ubx import TimeMark
 from syncline.timebase import NO_BOUND_NS, RawClock, TimeState
 
 _log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class TimePart:
         pipeline: Makes the messages; frames name the segment that it saw last.
         emit: Takes them; called on the clock's thread.
         speed_mps: The vehicle's speed, to hold against that of GNSS.
+        mark: Takes the name of a receiver and an edge on its EXTINT pin; on the clock's thread.
 
     Raises:
         ConfigError: Keys that contradict each other.
@@ -45,6 +47,7 @@ class TimePart:
         pipeline: Pipeline,
         emit: Callable[[list[Output]], None],
         speed_mps: Callable[[], float | None] = lambda: None,
+        mark: Callable[[str, TimeMark], None] | None = None,
     ) -> None:
         if not config.state_dir:
             _make(folder)
@@ -57,6 +60,7 @@ class TimePart:
             notice=lambda notice: emit(pipeline.notice(notice)),
             source=lambda row, raw_ns: emit(pipeline.source(row, raw_ns)),
             sky=lambda name, sky: emit(pipeline.fix(name, sky)),
+            mark=mark,
         )
         self._service = build_service(config, clock, outlets=outlets, wheel_speed_mps=speed_mps)
         self._stop = threading.Event()

@@ -28,6 +28,7 @@ from syncline.sync.page import PageWriter
 from syncline.sync.source_rows import source_rows
 from syncline.sync.sources.chrony import ChronySocket
 from syncline.sync.sources.source import GnssSignals, Health, Source
+from syncline.sync.sources.ubx import TimeMark
 from syncline.sync.status import SourceRow, StatusReport, write_status
 from syncline.sync.steps import StepInput, StepOutput
 from syncline.timebase import NS_PER_S, MappingSegment, RawClock, TimeState
@@ -65,6 +66,7 @@ class Outlets:
         notice: Called with each notice.
         source: Called with each source row, once a second.
         sky: Called with the name of a receiver and what it newly says of sky and position.
+        mark: Called with the name of a receiver and each edge on its EXTINT pin.
         page: Shared-memory page.
         status: Status file.
         state_dir: Folder of the floor and the oscillator.
@@ -76,6 +78,7 @@ class Outlets:
     notice: Callable[[Notice], None] | None = None
     source: Callable[[SourceRow, int], None] | None = None
     sky: Callable[[str, GnssSignals], None] | None = None
+    mark: Callable[[str, TimeMark], None] | None = None
     page: PageWriter | None = None
     status: Path | None = None
     state_dir: Path | None = None

@@ -33,6 +33,7 @@ from syncline.sync.sources.pps import (
     epoch_label,
 )
 from syncline.sync.sources.source import Source
+from syncline.sync.sources.ubx import TimeMark
 from syncline.sync.steps import CoreOptions
 from syncline.timebase import RawClock
 
@@ -77,7 +78,7 @@ def build_service(
     trouble.append(why)
     mode = Mode(config.discipline)
     return TimeService(
-        build_sources(config, clock, conductor),
+        build_sources(config, clock, conductor, outlets.mark if outlets else None),
         conductor,
         clock,
         watch=watch,
@@ -129,10 +130,15 @@ def _leaps(config: TimeConfig) -> tuple[LeapTable, str]:
     return table, ""
 
 
-def build_sources(config: TimeConfig, clock: RawClock, conductor: Conductor) -> list[Source]:
+def build_sources(
+    config: TimeConfig,
+    clock: RawClock,
+    conductor: Conductor,
+    on_mark: Callable[[str, TimeMark], None] | None = None,
+) -> list[Source]:
     """A driver for every entry."""
     sources: list[Source] = [_ntp(entry, clock, conductor) for entry in config.ntp]
-    sources += [_gnss(entry, clock, conductor) for entry in config.gnss]
+    sources += [_gnss(entry, clock, conductor, on_mark) for entry in config.gnss]
     gates = [s.gate for s in sources if isinstance(s, Gpsd)]
     gates += [s.stream.gate for s in sources if isinstance(s, GnssSerial)]
     sources += [_pps(entry, clock, conductor, gates) for entry in config.pps]
@@ -166,7 +172,12 @@ def _address(entry: Gnss) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _gnss(entry: Gnss, clock: RawClock, conductor: Conductor) -> Source:
+def _gnss(
+    entry: Gnss,
+    clock: RawClock,
+    conductor: Conductor,
+    on_mark: Callable[[str, TimeMark], None] | None,
+) -> Source:
     latency, bound = round(entry.latency_ms * MS), round(entry.latency_bound_ms * MS)
     band = InBand(latency, max(bound // 4, 1000), bound)
     if entry.gpsd:
@@ -179,7 +190,7 @@ def _gnss(entry: Gnss, clock: RawClock, conductor: Conductor) -> Source:
         entry.name, conductor.floor, baud=entry.baud, in_band=band,
         trust_leap=entry.trust_leap, reference=conductor.utc,
     )  # fmt: skip
-    return GnssSerial(Path(entry.device), stream, clock, entry.baud)
+    return GnssSerial(Path(entry.device), stream, clock, entry.baud, on_mark)
 
 
 def _pps(entry: Pulse, clock: RawClock, conductor: Conductor, gates: list[GnssGate]) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from syncline.errors import DeviceError, PermissionDeniedError
@@ -9,6 +10,7 @@ from syncline.sensors.adapters.serial_line import SerialLine
 from syncline.sync.measurement import Measurement, SourceKind
 from syncline.sync.sources.gnss_stream import GnssStream
 from syncline.sync.sources.source import NEVER_RAW_NS, GnssSignals, Health, SourceHealth
+from syncline.sync.sources.ubx import TimeMark
 from syncline.timebase import NS_PER_S, RawClock
 
 RETRY_NS = 2 * NS_PER_S
@@ -24,14 +26,22 @@ class GnssSerial:
         stream: What decodes; carries the source's name.
         clock: Raw clock.
         baud: Line speed; 0 leaves the line as it is.
+        on_mark: Called with the source's name and each edge on the receiver's EXTINT pin.
     """
 
     kind = SourceKind.GNSS
 
-    def __init__(self, path: Path, stream: GnssStream, clock: RawClock, baud: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        stream: GnssStream,
+        clock: RawClock,
+        baud: int = 0,
+        on_mark: Callable[[str, TimeMark], None] | None = None,
+    ) -> None:
         self.name = stream.gate.name
         self.stream = stream
-        self._line, self._clock = SerialLine(path, baud), clock
+        self._line, self._clock, self._on_mark = SerialLine(path, baud), clock, on_mark
         self._retry_raw_ns = clock.raw_ns()
         self._heard_raw_ns: int | None = None
         self._health = Health.STARTING
@@ -49,6 +59,9 @@ class GnssSerial:
                 break
             self._heard_raw_ns = self._clock.raw_ns()
             measured += self.stream.feed(data, self._heard_raw_ns)
+        for mark in self.stream.take_marks():
+            if self._on_mark is not None:
+                self._on_mark(self.name, mark)
         return measured
 
     def _open(self, now_raw_ns: int) -> None:
