@@ -165,6 +165,17 @@ class Torture:
         args = ("-c", _DEVICE, str(self.folder), self.endpoint, self.server.public)
         return self._start(*args)
 
+    def await_flow(self) -> None:
+        """Return once the device has spooled and the collector has stored something more."""
+        before = self._progress()
+        wait(
+            lambda: all(now > then for now, then in zip(self._progress(), before, strict=True)), 40
+        )
+
+    def _progress(self) -> tuple[int, int]:
+        segments = (self.folder / "data" / "segments").glob("*.seg")
+        return int((self.folder / "next").read_text()), sum(s.stat().st_size for s in segments)
+
     def _start(self, *args: str) -> subprocess.Popen[bytes]:
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen([sys.executable, *args], stdout=log, stderr=log)
@@ -178,13 +189,15 @@ def _kill_both(folder: Path, kills: int) -> tuple[int, int]:
     start = {"device": torture.start_device, "collector": torture.start_collector}
     try:
         for _ in range(kills):
-            time.sleep(rng.uniform(0.6, 2.0))
+            if rng.random() < 0.8:  # the others are killed while they begin
+                torture.await_flow()
+            time.sleep(rng.uniform(0.0, 1.0))
             name = rng.choice(["device", "collector"])
             assert ends[name].poll() is None, (folder / "log").read_text()[-2000:]
             ends[name].send_signal(signal.SIGKILL)
             ends[name].wait()
             ends[name] = start[name]()
-        time.sleep(1.5)
+        torture.await_flow()
         ends["device"].send_signal(signal.SIGKILL)
         ends["device"].wait()
         return _settle(torture, ends["collector"])
