@@ -84,8 +84,15 @@ def accuracy_ns(report: Report) -> int:
     return int(min(max(report.ept, 0.0), MAX_ACCURACY_S) * NS_PER_S)
 
 
+def satellites_of(report: Report) -> int | None:
+    """Satellites used, as a SKY tells it; None where it does not."""
+    if report.uSat is not None or not report.satellites:
+        return report.uSat
+    return sum(satellite.used for satellite in report.satellites)
+
+
 def reading_of(report: Report) -> GnssReading | None:
-    """The epoch of a TPV; None when it tells no time."""
+    """The epoch of a TPV, which does not tell satellites; None when it tells no time."""
     utc_ns = parse_time(report.time)
     if report.klass != "TPV" or utc_ns is None:
         return None
@@ -102,7 +109,6 @@ def reading_of(report: Report) -> GnssReading | None:
         altitude_m=report.alt_msl,
         speed_mps=report.speed,
         heading_deg=report.track,
-        satellites=report.uSat,
         leap_valid=leap,
     )
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 from syncline.errors import DeviceError, MessageError
 from syncline.sensors.adapter import HealthState, Sample
 from syncline.sensors.adapters.gnss_decoder import LATE_NS
 from syncline.sensors.adapters.gnss_epochs import GnssReading
-from syncline.sensors.adapters.gpsd_json import WATCH, LineBuffer, decode, reading_of
+from syncline.sensors.adapters.gpsd_json import (
+    WATCH,
+    LineBuffer,
+    decode,
+    reading_of,
+    satellites_of,
+)
 from syncline.sensors.adapters.reopening import Reopening
 from syncline.sensors.frame import FrameEvent, Ns, Stamp
 from syncline.timebase import NS_PER_S, Clock, RawClock
@@ -48,6 +55,7 @@ class GpsdReceiver(Reopening[Sample[GnssReading]]):
         self._socket: socket.socket | None = None
         self._lines = LineBuffer()
         self._heard_ns: Ns = 0
+        self._satellites: int | None = None
 
     def _open(self) -> None:
         """Connect and ask for reports.
@@ -65,7 +73,7 @@ class GpsdReceiver(Reopening[Sample[GnssReading]]):
                 f"{self._name()}: {error.strerror or error}",
                 remedy="Start gpsd, or correct its address",
             ) from error
-        self._lines = LineBuffer()
+        self._lines, self._satellites = LineBuffer(), None
         self._heard_ns = self._clock.raw_ns()
 
     def _name(self) -> str:
@@ -107,13 +115,17 @@ class GpsdReceiver(Reopening[Sample[GnssReading]]):
             return None
         if self._device and report.device not in ("", self._device):
             return None
+        if report.klass == "SKY":
+            self._satellites = satellites_of(report)
         reading = reading_of(report)
         if reading is None or reading.utc_ns is None:
             return None
         stamp = Stamp(reading.utc_ns, Clock.UTC, FrameEvent.MID, float(reading.accuracy_ns))
         late = (-LATE_NS, 0)
         arrival = Stamp(raw_ns, Clock.MONOTONIC_RAW, FrameEvent.ARRIVAL, 0.0, late)
-        return Sample(self._sensor, None, stamp, arrival, reading)
+        return Sample(
+            self._sensor, None, stamp, arrival, replace(reading, satellites=self._satellites)
+        )
 
     def _hang_up(self, why: str) -> None:
         self._lose(f"{self._name()}: {why}")
