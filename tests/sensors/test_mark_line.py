@@ -16,7 +16,7 @@ def edges(count: int, period_ns: float, jitter_ns: float, seed: int) -> list[int
     n = np.arange(count)
     drift_ns = 0.5 * 1e-10 * (n * period_ns / 1e9) ** 2 * 1e9
     since_ns = n * period_ns * (1 + 3e-6) + drift_ns + rng.normal(0, jitter_ns, count)
-    return (T0_NS + np.rint(since_ns).astype(np.int64)).tolist()
+    return [T0_NS + round(since) for since in since_ns.tolist()]
 
 
 @pytest.mark.parametrize(("hz", "every"), [(20, 4), (30, 6), (60, 3)])
