@@ -23,7 +23,7 @@ def edges(count: int, period_ns: float, jitter_ns: float, seed: int) -> list[int
 def test_edges_that_no_mark_tells_of_are_told_with_their_error(hz: int, every: int) -> None:
     """One mark in `every`, told a second late; the counter passes its 16 bits."""
     off: list[float] = []
-    for seed in range(6):
+    for seed in range(5):
         off += errors_in_sigmas(hz, every, seed)
     assert np.mean(np.abs(off) < 2.0) > 0.90
     assert np.mean(np.abs(off) < 3.0) > 0.98
@@ -31,7 +31,7 @@ def test_edges_that_no_mark_tells_of_are_told_with_their_error(hz: int, every: i
 
 def errors_in_sigmas(hz: int, every: int, seed: int) -> list[float]:
     period_ns, first = 1e9 / hz, 65_400 if seed % 2 else 0
-    true_ns = edges(60 * hz, period_ns, 40.0, seed)
+    true_ns = edges(30 * hz, period_ns, 40.0, seed)
     line, off = MarkLine(), []
     for k, t_ns in enumerate(true_ns):
         late = k - hz
