@@ -151,41 +151,14 @@ def first_guess(
     return _estimate(cam, cam_rot, turning, zero_ns, axes, search_ns, rigid=True)
 
 
-def calibrate_cameras(
-    cam_t_ns: ArrayLike,
-    cam_rot: ArrayLike,
-    other_t_ns: ArrayLike,
-    other_rot: ArrayLike,
-    *,
-    axes: ArrayLike | None = None,
-    search_ns: int = 200_000_000,
-    max_sigma_ns: float = 1_000_000.0,
+def first_guess_from(
+    first_s: F64, next_s: F64, turns: F64, turning: Turning, search_s: float
 ) -> OffsetEstimate:
-    """Time offset of another camera: t_other = t_cam + offset.
-
-    Args:
-        cam_t_ns: See `calibrate_offset`.
-        cam_rot: See `calibrate_offset`.
-        other_t_ns: The other camera's frame times (M,).
-        other_rot: Its rotation vectors (M-1, 3), all finite.
-        axes: Known (3, 3) rotation from the other camera's axes; None = found as well.
-        search_ns: See `calibrate_offset`.
-        max_sigma_ns: See `calibrate_offset`.
-
-    Returns:
-        The offset.
-
-    Raises:
-        SensorDataError: See `calibrate_offset`.
-    """
-    cam = np.asarray(cam_t_ns, dtype=np.int64)
-    other = np.asarray(other_t_ns, dtype=np.int64)
-    turned = np.asarray(other_rot, dtype=np.float64)
-    if turned.shape != (len(other) - 1, 3) or len(other) < LEAST_FRAMES:
-        raise SensorDataError(f"calibrate: {len(other)} times and rotations {turned.shape}")
-    zero = int(other[0])
-    turning = Turning.of_rotations(seconds_since(other, zero), np.nan_to_num(turned))
-    return checked(_estimate(cam, cam_rot, turning, zero, axes, search_ns), max_sigma_ns)
+    """As `first_guess`, from turns (K, 3) between `first_s` and `next_s`, on the turning's zero."""
+    problem = _Problem(first_s, next_s, turns, turning, None, search_s)
+    offset_s = problem.refine(problem.search())
+    problem.axes = problem.rigid_axes(offset_s)
+    return problem.estimate(offset_s)
 
 
 def seconds_since(t_ns: I64, zero_ns: int) -> F64:
@@ -210,7 +183,8 @@ def _estimate(
             remedy=f"Give at least {LEAST_FRAMES} frames and one rotation less",
         )
     fixed = None if axes is None else np.asarray(axes, dtype=np.float64)
-    problem = _Problem(seconds_since(cam, zero_ns), rot, turning, fixed, search_ns * 1e-9)
+    cam_s = seconds_since(cam, zero_ns)
+    problem = _Problem(cam_s[:-1], cam_s[1:], rot, turning, fixed, search_ns * 1e-9)
     offset_s = problem.refine(problem.search())
     if rigid and axes is None:
         problem.axes = problem.rigid_axes(offset_s)
@@ -243,12 +217,17 @@ class _Problem:
     """The fit: rows are frame intervals, three axes each."""
 
     def __init__(
-        self, cam_s: F64, rot: F64, turning: Turning, axes: F64 | None, search_s: float
+        self,
+        first: F64,
+        last: F64,
+        rot: F64,
+        turning: Turning,
+        axes: F64 | None,
+        search_s: float,
     ) -> None:
-        first, last = cam_s[:-1], cam_s[1:]
         inside = (first - search_s >= turning.t_s[0]) & (last + search_s <= turning.t_s[-1])
         if inside.sum() < LEAST_FRAMES - 1:
-            room = min(float(np.ptp(turning.t_s) - np.ptp(cam_s)), 2 * search_s)
+            room = min(float(np.ptp(turning.t_s) - (last.max() - first.min())), 2 * search_s)
             search_s = max(room / 2.0, 0.0)
             inside = (first >= turning.t_s[0]) & (last <= turning.t_s[-1])
         inside &= np.isfinite(rot).all(axis=1) & (last > first)

@@ -56,6 +56,7 @@ class Points:
         a_s: Time of the point's row in the first picture (P,), seconds.
         b_s: Time of its row in the second (P,).
         centre_s: Time of the first picture's centre (P,).
+        next_s: Time of the second picture's centre (P,).
     """
 
     start: I64
@@ -64,6 +65,7 @@ class Points:
     a_s: F64
     b_s: F64
     centre_s: F64
+    next_s: F64
 
     @property
     def pair(self) -> I64:
@@ -85,7 +87,7 @@ class Guess:
         """After one step."""
         return Guess(
             self.offset_s + float(np.clip(step[OFFSET], -0.02, 0.02)),
-            self.axes if keep_axes else _turned(step[None, AXES], self.axes.T).T,
+            self.axes if keep_axes else turned(step[None, AXES], self.axes.T).T,
             self.bias + step[BIAS],
             self.scale + float(step[SCALE]),
         )
@@ -115,7 +117,7 @@ class PointFit:
     ) -> None:
         self._tables, self._turning, self._focal_px = tables, turning, focal_px
         self.guess, self._keep_axes = guess, keep_axes
-        self._pairs = [_Pairs(table, focal_px) for table in tables]
+        self._pairs = [PairSet(table, focal_px) for table in tables]
         held = np.full(FREE, 1e12 if keep_axes else 0.0)
         held[[OFFSET, *range(1, 4), SCALE]] = 0.0
         self._prior = np.diag(PRIOR + held)
@@ -157,7 +159,7 @@ class PointFit:
         left = []
         for table in self._tables:
             d, a, _ = turned_points(table, self._turning, still)
-            fresh = _Pairs(table, self._focal_px)
+            fresh = PairSet(table, self._focal_px)
             fresh.translate(d, a)
             left.append(fresh.noise_px)
         power = float(np.sum(np.concatenate(left) ** 2))
@@ -171,26 +173,26 @@ def turned_points(table: Points, turning: Turning, guess: Guess) -> tuple[F64, F
         (b - a (P, 3), a (P, 3), derivative of b - a by the unknowns (P, 3, FREE)).
     """
     centre, rate = turning.at(table.centre_s + guess.offset_s)
-    turned, slopes = [], []
+    rays_then, slopes = [], []
     for rays, t_s in ((table.a, table.a_s), (table.b, table.b_s)):
         angle, swing = turning.at(t_s + guess.offset_s)
         after_s = t_s - table.centre_s
         turn = guess.scale * (angle - centre) @ guess.axes.T
-        moved = _turned(turn + after_s[:, None] * guess.bias, rays)
-        turned.append(moved)
+        moved = turned(turn + after_s[:, None] * guess.bias, rays)
+        rays_then.append(moved)
         # A small turn e moves a ray x by e x x, which is -[x] e.
-        cross = -_skew(moved)
+        cross = -cross_matrix(moved)
         slope = np.zeros((len(rays), 3, FREE))
         rates = guess.scale * (swing - rate) @ guess.axes.T
         slope[:, :, OFFSET] = np.einsum("nij,nj->ni", cross, rates)
         slope[:, :, BIAS] = cross * after_s[:, None, None]
-        slope[:, :, AXES] = -cross @ _skew(turn)
+        slope[:, :, AXES] = -cross @ cross_matrix(turn)
         slope[:, :, SCALE] = np.einsum("nij,nj->ni", cross, (angle - centre) @ guess.axes.T)
         slopes.append(slope)
-    return turned[1] - turned[0], turned[0], slopes[1] - slopes[0]
+    return rays_then[1] - rays_then[0], rays_then[0], slopes[1] - slopes[0]
 
 
-class _Pairs:
+class PairSet:
     """What each pair of pictures has of its own: translation, noise, weights of its points."""
 
     def __init__(self, table: Points, focal_px: float) -> None:
@@ -268,7 +270,7 @@ def _beside(directions: F64) -> F64:
     return np.stack([one, np.cross(directions, one)], axis=2)
 
 
-def _skew(vectors: F64) -> F64:
+def cross_matrix(vectors: F64) -> F64:
     """[v] with [v] w = v x w, (N, 3, 3)."""
     out = np.zeros((len(vectors), 3, 3))
     x, y, z = vectors.T
@@ -276,7 +278,7 @@ def _skew(vectors: F64) -> F64:
     return out - np.swapaxes(out, 1, 2)
 
 
-def _turned(turn: F64, rays: F64) -> F64:
+def turned(turn: F64, rays: F64) -> F64:
     """Rays (N, 3) turned by rotation vectors (N, 3), or all by one (1, 3): Rodrigues."""
     size = np.linalg.norm(turn, axis=1, keepdims=True) / np.pi
     once = np.cross(turn, rays)

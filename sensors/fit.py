@@ -60,7 +60,7 @@ def camera_series(
     other_t_ns: ArrayLike,
     other_rot: ArrayLike,
 ) -> FitSeries:
-    """Curves of `calibrate_cameras`: the same arguments and its answer."""
+    """Curves of `calibrate_camera_pictures`: the same arguments and its answer."""
     other = np.asarray(other_t_ns, dtype=np.int64)
     zero_ns = int(other[0])
     turned = np.nan_to_num(np.asarray(other_rot, dtype=np.float64))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -82,8 +82,8 @@ def calibrate_pictures(
     turning, zero_ns = integrate_gyro(imu_t_ns, gyro)
     first = first_guess(centres, cam_rot, turning, zero_ns, axes, search_ns)
     guess = Guess(first.offset_ns * 1e-9, first.axes, first.bias_rad_s)
-    pairs = _pairs(times, followed, camera, distortion, zero_ns)
-    tables = list(_tables(pairs, turning, guess.offset_s))
+    points = followed_points(times, followed, camera, distortion, zero_ns)
+    tables = list(tables_of(_inside(points, turning, guess.offset_s)))
     if sum(len(table.start) for table in tables) < LEAST_FRAMES - 1:
         raise SensorDataError(
             "calibrate: too few pictures with corners lie inside the other recording",
@@ -97,18 +97,19 @@ def calibrate_pictures(
     return checked(replace(found, sigma_ns=math.hypot(found.sigma_ns, common_ns)), max_sigma_ns)
 
 
-def _pairs(
+def followed_points(
     times: Sequence[FrameTime],
     followed: Sequence[Followed],
     K: F64,
     distortion: ArrayLike,
     zero_ns: int,
-) -> Iterator[Points]:
-    """One table for each pair that has enough corners."""
+) -> Iterator[Points | None]:
+    """The table of each pair (N-1), None where it has too few corners."""
     for before, after, pair in zip(times[:-1], times[1:], followed, strict=True):
         count = len(pair.before_px)
         centre_ns = before.centre_ns()
         if count < LEAST_CORNERS or after.centre_ns() <= centre_ns:
+            yield None
             continue
         yield Points(
             np.zeros(1, np.int64),
@@ -117,21 +118,28 @@ def _pairs(
             seconds_since(before.pixel_time(pair.before_px), zero_ns),
             seconds_since(after.pixel_time(pair.after_px), zero_ns),
             np.full(count, (centre_ns - zero_ns) * 1e-9),
+            np.full(count, (after.centre_ns() - zero_ns) * 1e-9),
         )
 
 
-def _tables(pairs: Iterator[Points], turning: Turning, offset_s: float) -> Iterator[Points]:
-    """Pairs inside the gyro's recording, some to a table."""
-    low, high = turning.t_s[0] + MARGIN_S - offset_s, turning.t_s[-1] - MARGIN_S - offset_s
+def tables_of(pairs: Iterable[Points]) -> Iterator[Points]:
+    """Some pairs to a table."""
     held: list[Points] = []
     for pair in pairs:
-        if pair.a_s.min() > low and pair.b_s.max() < high:
-            held.append(pair)
+        held.append(pair)
         if len(held) == TABLE_PAIRS:
             yield _joined(held)
             held = []
     if held:
         yield _joined(held)
+
+
+def _inside(pairs: Iterable[Points | None], turning: Turning, offset_s: float) -> Iterator[Points]:
+    """Pairs inside the gyro's recording."""
+    low, high = turning.t_s[0] + MARGIN_S - offset_s, turning.t_s[-1] - MARGIN_S - offset_s
+    for pair in pairs:
+        if pair is not None and pair.a_s.min() > low and pair.b_s.max() < high:
+            yield pair
 
 
 def _joined(pairs: Sequence[Points]) -> Points:
@@ -143,4 +151,5 @@ def _joined(pairs: Sequence[Points]) -> Points:
         np.concatenate([pair.a_s for pair in pairs]),
         np.concatenate([pair.b_s for pair in pairs]),
         np.concatenate([pair.centre_s for pair in pairs]),
+        np.concatenate([pair.next_s for pair in pairs]),
     )

@@ -14,7 +14,7 @@ import numpy as np
 from cyclopts import Parameter
 from numpy.typing import NDArray
 
-from syncline.errors import InputError, UsageError
+from syncline.errors import InputError, SensorDataError, UsageError
 
 if TYPE_CHECKING:
     from syncline.edge.recordings import LogRecording
@@ -43,7 +43,9 @@ def calibrate(
 ) -> int:
     """Estimate t_imu - t_camera with its uncertainty; refuses a drive that turned too little.
 
-    The camera's line time is checked against its measured period first.
+    The camera's line time is checked against its measured period first. With --other, t_other -
+    t_camera: by way of an IMU of the recording where one serves, else from the pictures alone,
+    which on a drive is many times less sure.
 
     Args:
         log: Recording with pictures and IMU: a minute or more, with bends, crossings or a
@@ -51,8 +53,8 @@ def calibrate(
             nothing, however long, and is refused with exit code 3.
         camera: Name of the camera.
         matrix: Focal lengths and principal point, pixels: fx,fy,cx,cy.
-        imu: Name of the IMU.
-        other: Name of another camera, instead of an IMU.
+        imu: Name of the IMU; beside --other, the one to go by.
+        other: Name of another camera, whose offset is wanted instead of the IMU's.
         distortion: OpenCV coefficients, comma-separated.
         other_matrix: Of the other camera; as the first one's where it is left out.
         other_distortion: Of the other camera; likewise.
@@ -64,9 +66,9 @@ def calibrate(
     from syncline.edge.recordings import LogRecording
     from syncline.figure import check_picture
 
-    if bool(imu) == bool(other):
+    if not (imu or other):
         raise UsageError(
-            "one of --imu and --other is needed, and not both",
+            "neither --imu nor --other says what to compare the camera with",
             remedy="Give --imu NAME, or --other CAMERA",
         )
     if plot is not None:
@@ -76,21 +78,29 @@ def calibrate(
     recording = LogRecording(log, camera, boot)
     seen = _watch(recording, lens)
     line_time = _check_line_time(seen)
-    if imu:
-        found, series = _to_imu(seen, lens, *_gyro(log, imu, recording.recorded_boot))
+    names = {"camera": camera}
+    if other:
+        theirs = _watch(LogRecording(log, other, boot), other_lens)
+        known = [imu] if imu else _imus(log)
+        gyros = {name: _gyro(log, name, recording.recorded_boot) for name in known}
+        found, way = _to_camera((seen, lens), (theirs, other_lens), gyros, insist=bool(imu))
+        series = _camera_curves(found, seen, theirs)
+        names |= {"other": other, "way": way}
     else:
-        found, series = _to_camera(seen, _watch(LogRecording(log, other, boot), other_lens))
+        found, series = _to_imu(seen, lens, *_gyro(log, imu, recording.recorded_boot))
+        names |= {"imu": imu}
     if plot is not None:
         from syncline.cli.offset_picture import draw_offset
 
-        draw_offset(camera, imu or other, found, series, plot)
+        draw_offset(camera, other or imu, found, series, plot)
     if json_:
         body = {k: v for k, v in asdict(found).items() if not isinstance(v, np.ndarray)}
-        names = {"camera": camera, "imu": imu} if imu else {"camera": camera, "other": other}
         print(json.dumps({**names, **body, "line_time": line_time}, default=float))
         return 0
     sure = f"{found.sigma_ns / 1e6:.4f} ms"
-    print(f"t_{imu or other} = t_{camera} {found.offset_ns / 1e6:+.4f} ms +- {sure}")
+    print(f"t_{other or imu} = t_{camera} {found.offset_ns / 1e6:+.4f} ms +- {sure}")
+    if other:
+        print(f"found by way of {names['way']}")
     print(f"{len(seen.times_ns)} frames, {100 * found.explained:.1f} % of the turning explained")
     print(line_time)
     if plot is not None:
@@ -173,9 +183,17 @@ def _to_imu(
     seen: _Watched, lens: _Lens, imu_ns: NDArray[np.int64], gyro: NDArray[np.float64]
 ) -> tuple[OffsetEstimate, FitSeries]:
     from syncline.sensors.fit import gyro_series
+
+    found = _by_gyro(seen, lens, imu_ns, gyro)
+    return found, gyro_series(found, seen.times_ns, seen.rotations, imu_ns, gyro)
+
+
+def _by_gyro(
+    seen: _Watched, lens: _Lens, imu_ns: NDArray[np.int64], gyro: NDArray[np.float64]
+) -> OffsetEstimate:
     from syncline.sensors.picture_offset import calibrate_pictures
 
-    found = calibrate_pictures(
+    return calibrate_pictures(
         seen.timings,
         seen.followed,
         lens.K,
@@ -184,16 +202,60 @@ def _to_imu(
         distortion=lens.distortion,
         cam_rot=seen.rotations,
     )
-    return found, gyro_series(found, seen.times_ns, seen.rotations, imu_ns, gyro)
 
 
-def _to_camera(seen: _Watched, other: _Watched) -> tuple[OffsetEstimate, FitSeries]:
-    from syncline.sensors.calibrate import calibrate_cameras
+def _to_camera(
+    ours: tuple[_Watched, _Lens],
+    theirs: tuple[_Watched, _Lens],
+    gyros: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]],
+    *,
+    insist: bool,
+) -> tuple[OffsetEstimate, str]:
+    """(the offset, by what way): the surest of the IMUs that serve, else the pictures alone.
+
+    Raises:
+        SensorDataError: No way leads to an answer; with `insist`, that of the IMU does not.
+    """
+    from syncline.sensors.camera_offset import (
+        CameraPictures,
+        calibrate_camera_pictures,
+        through_imu,
+    )
+
+    ways: list[tuple[OffsetEstimate, str]] = []
+    for name, gyro in gyros.items():
+        try:
+            ways.append(
+                (through_imu(*(_by_gyro(*camera, *gyro) for camera in (ours, theirs))), name)
+            )
+        except SensorDataError:
+            if insist:
+                raise
+    if ways:
+        return min(ways, key=lambda way: way[0].sigma_ns)
+    cameras = [
+        CameraPictures(seen.timings, seen.followed, lens.K, lens.distortion, seen.rotations)
+        for seen, lens in (ours, theirs)
+    ]
+    return calibrate_camera_pictures(*cameras), "the pictures alone"
+
+
+def _camera_curves(found: OffsetEstimate, seen: _Watched, other: _Watched) -> FitSeries:
     from syncline.sensors.fit import camera_series
 
-    inputs = (seen.times_ns, seen.rotations, other.times_ns, np.nan_to_num(other.rotations))
-    found = calibrate_cameras(*inputs)
-    return found, camera_series(found, *inputs)
+    turned = np.nan_to_num(other.rotations)
+    return camera_series(found, seen.times_ns, seen.rotations, other.times_ns, turned)
+
+
+def _imus(log: Path) -> list[str]:
+    """Names of the IMUs in a recording."""
+    from syncline import topics
+    from syncline.log.reader import LogReader
+
+    before = topics.IMU.of("")
+    with LogReader(log) as reader:
+        found = {channel.topic for channel in reader.channels}
+    return sorted(name.removeprefix(before) for name in found if name.startswith(before))
 
 
 def _numbers(text: str, flag: str, count: int | None) -> tuple[float, ...]:
