@@ -82,7 +82,13 @@ def mills(t: Floats) -> tuple[Floats, Floats]:
     return np.exp(-z2 - log_q - _LOG_SQRT_2PI), log_q
 
 
-def tilt(excess: Floats, var: Floats, log_weights: Floats, active: NDArray[np.intp]) -> Tilt:
+def tilt(
+    excess: Floats,
+    var: Floats,
+    log_weights: Floats,
+    active: NDArray[np.intp],
+    stray: Floats | None = None,
+) -> Tilt:
     """Match a normal cavity against the delay likelihood.
 
     Args:
@@ -91,6 +97,7 @@ def tilt(excess: Floats, var: Floats, log_weights: Floats, active: NDArray[np.in
         var: Cavity variance plus noise variance, s^2 (R,).
         log_weights: Log weight of each active scale for each row (R, A).
         active: Indices into `SCALES_S` (A,).
+        stray: Density of a stamp that is false, wherever the line is, 1/s (R,); None for none.
     """
     rate, log_rate = _RATES[active], _LOG_RATES[active]
     sd = np.sqrt(var)[:, None]
@@ -109,8 +116,13 @@ def tilt(excess: Floats, var: Floats, log_weights: Floats, active: NDArray[np.in
     total = e.sum(axis=1)
     share = e / total[:, None]
     slope = (share * g).sum(axis=1)
-    curve = (share * (h + g * g)).sum(axis=1) - slope * slope
-    return Tilt(top + np.log(total), slope, curve, share)
+    second = (share * (h + g * g)).sum(axis=1)
+    log_z = top + np.log(total)
+    if stray is not None:
+        queued = 1.0 / (1.0 + stray * np.exp(np.minimum(-log_z, 600.0)))
+        slope, second, share = queued * slope, queued * second, queued[:, None] * share
+        log_z = log_z - np.log(queued)
+    return Tilt(log_z, slope, second - slope * slope, share)
 
 
 Scales = tuple[tuple[float, float], ...]

@@ -137,6 +137,7 @@ class TimeEstimator:
         if self._started:
             core.now = max(core.now, core.seconds(raw_ns))
             core.hard.widen(bound_ns * 1e-9)
+            core.early.clear()
             core.window.widen((bound_ns * 1e-9) ** 2)
             for watch in core.watches.values():
                 watch.track = None

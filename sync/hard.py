@@ -3,12 +3,23 @@
 Every exchange with an honest server proves `t3 - t4 <= offset <= t2 - t1` (Marzullo 1984); each
 direction also took at least `min_one_way` of the shortest round trip. Between exchanges the
 interval follows the estimated rate and widens by the oscillator limit; intervals of all accepted
-exchanges are intersected.
+exchanges are intersected. A proof is no better than its stamps: the ones that a young clock took
+are kept, and those that its later replies show to be false are taken out again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Proof(NamedTuple):
+    """What one exchange proves: its time and the least and the greatest offset, s."""
+
+    t: float
+    low: float
+    high: float
 
 
 @dataclass(slots=True)
@@ -67,3 +78,20 @@ class HardInterval:
         above, below = self.high + rate * dt - offset, offset - self.low - rate * dt
         worst = max(below, above)
         return (max(0.0, worst)) + drift * abs(dt)
+
+
+def intersect(proofs: Iterable[Proof], rate: float, drift: float) -> HardInterval:
+    """The interval that these proofs leave, carried along `rate` and widened by `drift`.
+
+    Args:
+        proofs: In order of arrival.
+        rate: Of the oscillator.
+        drift: Error of it that is allowed for, 1/s.
+    """
+    out = HardInterval()
+    for proof in proofs:
+        if not out.known:
+            out.t = proof.t
+        out.move(proof.t, rate, drift)
+        out.prove(proof.low, proof.high)
+    return out

@@ -6,10 +6,11 @@ Everything here works in seconds since the first measurement.
 from __future__ import annotations
 
 import math
+from collections import deque
 
 from syncline.sync.drag import DragWatch, hidden
 from syncline.sync.events import Event, Verdict
-from syncline.sync.hard import HardInterval
+from syncline.sync.hard import HardInterval, Proof
 from syncline.sync.line import Line
 from syncline.sync.measurement import Measurement, SourceKind
 from syncline.sync.oscillator import LearnedOscillator
@@ -46,6 +47,8 @@ class OwnClock:
         self.raw0_ns = self.utc0_ns = 0
         self.window = self.fresh_window()
         self.hard = HardInterval()
+        self.early: deque[Proof] = deque(maxlen=settings.window_rows // 2)
+        self.doubted: frozenset[float] = frozenset()
         self.drags = DragWatch(settings)
         self.watches: dict[str, Watch] = {}
         self.now = 0.0

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
-Row = tuple[float, float, float, int, float, float, float, float]
-"""t, obs, var, line, sign, tau, nu, root: the columns of `Rows`."""
+Row = tuple[float, float, float, int, float, float, float, float, float]
+"""t, obs, var, line, sign, tau, nu, root, stray: the columns of `Rows`."""
 
 
 def _f() -> Floats:
@@ -47,6 +47,7 @@ class Rows:
         tau: Site precision (R,).
         nu: Site precision times mean, relative to `obs` (R,).
         root: Error that the source admits itself, s (R,).
+        stray: Density of a false stamp, 1/s; 0 for a row that passed the gate (R,).
     """
 
     t: Floats = field(default_factory=_f)
@@ -57,6 +58,7 @@ class Rows:
     tau: Floats = field(default_factory=_f)
     nu: Floats = field(default_factory=_f)
     root: Floats = field(default_factory=_f)
+    stray: Floats = field(default_factory=_f)
 
     def __len__(self) -> int:
         return len(self.t)

@@ -10,7 +10,7 @@ import math
 from syncline.sync.drag import Memory, impossible
 from syncline.sync.events import SourceVerdict, Step, Verdict
 from syncline.sync.gate import Finding, against_path, against_proof
-from syncline.sync.hard import HardInterval
+from syncline.sync.hard import HardInterval, Proof, intersect
 from syncline.sync.line import Edges, Line
 from syncline.sync.majority import Record, overruled
 from syncline.sync.measurement import Measurement
@@ -45,8 +45,10 @@ class Selection(OwnClock):
             )
             return
         watch.min_delay_s = min(watch.min_delay_s, 2.0 * half)
+        young = self.young()
+        odd = young and self._contradicts(watch, edges).excess > 0.0
         self.changed()
-        self.window.add_exchange(watch.line, edges, root)
+        self.window.add_exchange(watch.line, edges, root, tested=not young, odd=odd)
         self.drags.note(watch.line, edges)
         if not self.follow():
             item = Refused(t, edges.lower - root, edges.upper + root, m)
@@ -62,6 +64,10 @@ class Selection(OwnClock):
             return against_path(self.window, watch.line, edges, self.settings, strict=True)
         if self.young():
             return against_proof(self.hard, line, edges, self.settings)
+        return self._contradicts(watch, edges)
+
+    def _contradicts(self, watch: Watch, edges: Edges) -> Finding:
+        """The gate of an established clock."""
         return against_path(
             self.window,
             watch.line,
@@ -74,9 +80,24 @@ class Selection(OwnClock):
     def _prove(self, watch: Watch, edges: Edges, root: float) -> None:
         if (line := self.line()) is None:
             return
-        share = self.settings.min_one_way * watch.min_delay_s
-        self.hard.move(edges.t, line.y, self.drift(line, proof=True))
-        self.hard.prove(edges.lower - root + share, edges.upper + root - share)
+        share = root - self.settings.min_one_way * watch.min_delay_s
+        proof = Proof(edges.t, edges.lower - share, edges.upper + share)
+        drift = self.drift(line, proof=True)
+        self.hard.move(edges.t, line.y, drift)
+        self.hard.prove(proof.low, proof.high)
+        if self.young():
+            self.early.append(proof)
+            self._review(line, drift)
+
+    def _review(self, line: Line, drift: float) -> None:
+        """Proofs of a young clock hold only while their stamps are believed."""
+        doubted = self.window.doubted()
+        if doubted == self.doubted or self.led():
+            return
+        self.doubted = doubted
+        kept = [proof for proof in self.early if proof.t not in doubted]
+        if kept:
+            self.hard = intersect(kept, line.y, drift)
 
     def follow(self) -> bool:
         """Solve the window when due and let the drag tests look; False if it went astray."""
@@ -247,6 +268,7 @@ class Selection(OwnClock):
             self.window = self.fresh_window()
         self.changed()
         self.hard = HardInterval()
+        self.early.clear()
         self.drags.clear()
         self.accepted, self.born = 0, items[0].t
         for watch in self.watches.values():

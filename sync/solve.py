@@ -185,6 +185,7 @@ class System:
             nu[normal] = 0.0
             a, obs, var, sign, line = a[:, edge], obs[edge], var[edge], sign[edge], line[edge]
         most = 1.0 / var
+        stray = rows.stray[site] if rows.stray.any() else None
         mean, w = self.gauss(tau, nu)
         m = mean @ a - obs
         for sweep in range(sweeps[1] if len(edge) else 0):
@@ -193,7 +194,7 @@ class System:
             cv = 1.0 / np.maximum(inv - t, 1e-3 * inv)
             cm = cv * (m * inv - u)
             log_weights, active = weights()
-            out = tilt(-sign * cm, cv + var, log_weights[line], active)
+            out = tilt(-sign * cm, cv + var, log_weights[line], active, stray)
             learn(out.share, edge, active)
             curve = np.minimum(out.curve, 0.0)
             den = np.maximum(1.0 + cv * out.curve, 1e-6)

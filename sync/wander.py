@@ -12,6 +12,8 @@ quiet crystal beside a diffuse start costs no precision.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -86,3 +88,25 @@ class Walk:
         out[0, 1::2] = lag * self.yy
         out[1, 0::2], out[1, 1::2] = self.yx, self.yy
         return out
+
+
+def choose_knots(rows_s: Floats, begin_s: float, most: int) -> Floats:
+    """Times of the knots: dense near the newest row, thinner towards the past."""
+    apart = np.empty(len(rows_s), dtype=bool)
+    np.greater(rows_s[1:] - rows_s[:-1], 1e-3, out=apart[:-1])
+    apart[-1] = True
+    t: Floats = rows_s[apart]
+    n = len(t)
+    if n > most:
+        at = {round((n - 1) * share) for share in _thinning(most)}
+        t = t[sorted(at)]
+    if begin_s < t[0] - 1e-3:
+        return np.concatenate(([begin_s], t))
+    t[0] = begin_s
+    return t
+
+
+@cache
+def _thinning(most: int) -> tuple[float, ...]:
+    """Places of the knots among the rows' times, as shares."""
+    return tuple(1.0 - (i / (most - 1)) ** 1.7 for i in range(most))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from syncline.sync.rows import Kept, Row, Rows
 from syncline.sync.sequential import Sequential
 from syncline.sync.settings import EstimatorSettings
 from syncline.sync.solve import Oscillator, Posterior, Prior, System
-from syncline.sync.wander import NS
+from syncline.sync.wander import NS, choose_knots
 
 Floats = NDArray[np.float64]
 
@@ -32,6 +31,9 @@ _CREDIT = 8.0
 """Joint solves of several servers that may follow each other at once."""
 _MOST_LINES = 24
 """Beyond so many lines those without rows in the window are forgotten."""
+
+_SILENT = 0.0, 0.0, math.inf
+"""Site and surprise of an edge that has said nothing yet."""
 
 
 class Window:
@@ -75,6 +77,9 @@ class Window:
         self._solved_t = -math.inf
         self._credit = 0.0
         self._offset_var = 1.0
+        # A false stamp is one in so many that it takes as much to find it as at the gate. Of those
+        # that the proofs let pass none is further off than a round trip to either side.
+        self._stray = 0.5 * math.exp(-0.5 * settings.gate_sigma**2)
         self._share = np.zeros((0, len(SCALES_S)))
 
     @property
@@ -94,8 +99,18 @@ class Window:
 
     # -- rows in ---------------------------------------------------------------------------------
 
-    def add_exchange(self, name: str, e: Edges, root: float) -> None:
-        """Two edges of an exchange with a server that admits the error `root`, s."""
+    def add_exchange(
+        self, name: str, e: Edges, root: float, *, tested: bool = True, odd: bool = False
+    ) -> None:
+        """Two edges of an exchange.
+
+        Args:
+            name: Line.
+            e: The exchange.
+            root: Error that the server admits, s.
+            tested: It passed the gate of an established clock; else it may be false.
+            odd: It would not have passed that gate.
+        """
         t, upper, lower, sigma = e
         round_trip = max(upper - lower, 1e-7)
         k, state = self._line(name, t, 0.5 * (upper + lower), round_trip, normal=False)
@@ -106,16 +121,22 @@ class Window:
         if not self._in_reach(t):
             return
         var, now = sigma * sigma, self.now
-        high = low = (0.0, 0.0, math.inf)
+        high = low = _SILENT
         if now is not None:
             noise = var + self._reach(now, t)
             high = now.edge(k, 1.0, t, upper, noise, state.scales)
             low = now.edge(k, -1.0, t, lower, noise, state.scales)
-        self.pending.append((t, upper, var, k, 1.0, high[0], high[1], root))
-        self.pending.append((t, lower, var, k, -1.0, low[0], low[1], root))
+        surprise, stray = max(high[2], low[2]), 0.0
+        if not tested:
+            stray = self._stray / state.round_trip_s
+        if odd:
+            # it meets the joint solve with nothing said yet, so that those before it judge it
+            high = low = _SILENT
+        self.pending.append((t, upper, var, k, 1.0, high[0], high[1], root, stray))
+        self.pending.append((t, lower, var, k, -1.0, low[0], low[1], root, stray))
         self.taken += 2
         self._newest = k
-        self._count(state, t, max(high[2], low[2]))
+        self._count(state, t, surprise)
 
     def add_normal(self, name: str, t: float, offset: float, sigma: float) -> None:
         """One normal row (a GNSS block), s. Its own bias is a prior of the line."""
@@ -125,7 +146,7 @@ class Window:
         var, now, surprise = sigma * sigma, self.now, math.inf
         if now is not None:
             surprise = now.normal(k, t, offset, var + self._reach(now, t)) / 3.0
-        self.pending.append((t, offset, var, k, 0.0, 1.0 / var, 0.0, 0.0))
+        self.pending.append((t, offset, var, k, 0.0, 1.0 / var, 0.0, 0.0, 0.0))
         self.taken += 1
         self._newest = k
         self._count(state, t, surprise)
@@ -244,7 +265,7 @@ class Window:
         if self.keep:
             names = tuple(line.name for line in self.paths.lines)
             self.kept = Kept(rows, names, self.kept)
-        knots = _knots(rows.t, self.prior.t, self.settings.absorb_knots)
+        knots = choose_knots(rows.t, self.prior.t, self.settings.absorb_knots)
         osc = Oscillator(self.wander, self.settings.white_fm)
         mean, cov = System(rows, knots, self.prior, osc).newest(rows.tau, rows.nu)
         span = max(float(knots[-1]) - self.prior.t, 0.0) * 1e-3
@@ -265,7 +286,7 @@ class Window:
         self._flush()
         before = self.now
         self.solves += 1
-        knots = _knots(self.rows.t, self.prior.t, self.settings.knots)
+        knots = choose_knots(self.rows.t, self.prior.t, self.settings.knots)
         if self.absorbed == 0:
             self.paths.weigh_trips(self.rows)
         for _ in range(4):
@@ -354,6 +375,12 @@ class Window:
 
     # -- what a line looks like ------------------------------------------------------------------
 
+    def doubted(self) -> frozenset[float]:
+        """Times of untested exchanges of which an edge is rather a false stamp than a queue."""
+        rows = self.rows
+        false = (rows.stray > 0.0) & (self._share.sum(axis=1) < 0.5)
+        return frozenset(rows.t[false].tolist())
+
     def path(self, name: str) -> tuple[float, float, float, float] | None:
         """Predicted edges of a line at the newest row.
 
@@ -367,25 +394,3 @@ class Window:
         """Predicted edges of every line, as `path` gives them."""
         now = self.now
         return {} if now is None else {n: now.path(k) for n, k in self.paths.by_name.items()}
-
-
-def _knots(rows_s: Floats, begin_s: float, most: int) -> Floats:
-    """Times of the knots: dense near the newest row, thinner towards the past."""
-    apart = np.empty(len(rows_s), dtype=bool)
-    np.greater(rows_s[1:] - rows_s[:-1], 1e-3, out=apart[:-1])
-    apart[-1] = True
-    t: Floats = rows_s[apart]
-    n = len(t)
-    if n > most:
-        at = {round((n - 1) * share) for share in _thinning(most)}
-        t = t[sorted(at)]
-    if begin_s < t[0] - 1e-3:
-        return np.concatenate(([begin_s], t))
-    t[0] = begin_s
-    return t
-
-
-@cache
-def _thinning(most: int) -> tuple[float, ...]:
-    """Places of the knots among the rows' times, as shares."""
-    return tuple(1.0 - (i / (most - 1)) ** 1.7 for i in range(most))
