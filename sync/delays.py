@@ -119,9 +119,10 @@ def tilt(
     second = (share * (h + g * g)).sum(axis=1)
     log_z = top + np.log(total)
     if stray is not None:
-        queued = 1.0 / (1.0 + stray * np.exp(np.minimum(-log_z, 600.0)))
+        both = np.logaddexp(log_z, np.log(np.maximum(stray, 1e-300)))
+        queued = np.exp(log_z - both)
         slope, second, share = queued * slope, queued * second, queued[:, None] * share
-        log_z = log_z - np.log(queued)
+        log_z = both
     return Tilt(log_z, slope, second - slope * slope, share)
 
 
