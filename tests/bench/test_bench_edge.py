@@ -153,7 +153,8 @@ def test_edge_3_two_stages_keep_the_pace_of_bare_runs(
     """edge-3: two stages, idle 2-core box: >= 0.90 of bare runs from raw and JPEG 1080p.
 
     Where the two processors are halves of one core, whatever decodes on one slows inference on the
-    other: no two stages can reach it then, and 0.90 of two stages written by hand, which decode and check no output, is asked for.
+    other: no two stages can reach it then, and 0.90 of two stages written by hand, which decode and
+    check no output, is asked for.
     """
     runner, engine, _ = loaded(tmp_path, "detector", (1920, 1080))
     image = nets.picture(1920, 1080)
