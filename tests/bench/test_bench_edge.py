@@ -152,9 +152,9 @@ def test_edge_3_two_stages_keep_the_pace_of_bare_runs(
 ) -> None:
     """edge-3: two stages, idle 2-core box: >= 0.90 of bare runs from raw and JPEG 1080p.
 
-    Where the two processors are halves of one core, whatever decodes on one slows inference on the
-    other: no two stages can reach it then, and 0.90 of two stages written by hand, which decode and
-    check no output, is asked for.
+    Two stages written by hand, which check no output, are the peer of the same run. Where not even
+    they reach it (two processors that are halves of one core: what decodes on one slows inference
+    on the other) the figure cannot be shown, and the bench says so.
     """
     runner, engine, _ = loaded(tmp_path, "detector", (1920, 1080))
     image = nets.picture(1920, 1080)
@@ -181,7 +181,12 @@ def test_edge_3_two_stages_keep_the_pace_of_bare_runs(
         plain.append(bare / wall(lambda: by_hand(engine.backend, frames(), size)))
     quiet.extra_info.update(ratios=ours, by_hand=plain)
     quiet.pedantic(two_stages, rounds=1)
-    assert float(np.median(ours)) >= min(0.90, 0.90 * float(np.median(plain)))
+    reached, peer = float(np.median(ours)), float(np.median(plain))
+    print(f"\ntwo stages, {source}: {reached:.2f} of bare runs, {peer:.2f} when written by hand")
+    assert reached >= 0.90 * peer
+    if reached < 0.90 and peer < 0.90:
+        pytest.skip(f"two stages written by hand reach {peer:.2f} of bare runs on this machine")
+    assert reached >= 0.90
 
 
 def test_edge_3_a_reduced_decode_costs_much_less(benchmark: Any, tmp_path: Path) -> None:
