@@ -195,12 +195,14 @@ class DragWatch:
 def impossible(line: Line, old: Line, hard: HardInterval) -> bool:
     """True when a line left the proofs, or turned its rate since `old` as no oscillator does."""
     turn = abs(line.y - old.y)
-    if turn > 5e-6 + _turn(old, abs(line.t - old.t)):
+    if turn > 5e-6 and turn > 5e-6 + _turn(old, abs(line.t - old.t)):
         return True
+    x, slack = line.at(hard.t), 0.25 * (hard.high - hard.low) + 2e-5
+    if hard.low - slack <= x <= hard.high + slack:
+        return False
     # The line is straight where the oscillator bent: at the proofs' time it may miss by that.
     dt = abs(line.t - hard.t)
-    x, bend = line.at(hard.t), dt * min(turn, _turn(old, dt))
-    slack = 0.25 * (hard.high - hard.low) + 2e-5 + bend
+    slack += dt * min(turn, _turn(old, dt))
     return not hard.low - slack <= x <= hard.high + slack
 
 

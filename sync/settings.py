@@ -78,7 +78,7 @@ class EstimatorSettings:
     solve_interval: int = 64
     solve_every_s: float = 600.0
     solve_share: int = 12
-    solve_pause_s: float = 60.0
+    solve_pause_s: float = 120.0
     surprise: float = 3.0
     damp: float = 0.7
     wander_start: float = 5e-8

@@ -6,8 +6,13 @@ else the machine does is left out as far as it can be.
 
 from __future__ import annotations
 
+import gc
+import statistics
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from syncline.sync.estimator import TimeEstimator
@@ -15,6 +20,7 @@ from syncline.sync.measurement import Measurement
 from syncline.sync.sim.path import PathSpec
 from syncline.sync.sim.scenario import GnssSpec, Scenario, ServerSpec
 from syncline.sync.sim.world import play
+from syncline.sync.traces import measurements
 
 pytestmark = pytest.mark.bench
 
@@ -33,10 +39,12 @@ _PART = 5
 _REPEATS = 8
 
 
-def costs(measurements: list[Measurement]) -> list[float]:
+def costs(measurements: list[Measurement], repeats: int = _REPEATS) -> list[float]:
     """CPU seconds of each part of a run, the best of the repeats."""
     best: list[float] = []
-    for _ in range(_REPEATS):
+    gc.collect()
+    gc.freeze()  # a service holds no hours of measurements: their upkeep is not its cost
+    for _ in range(repeats):
         est, parts = TimeEstimator("bench"), []
         for i in range(0, len(measurements), _PART):
             began = time.process_time()
@@ -44,6 +52,7 @@ def costs(measurements: list[Measurement]) -> list[float]:
                 est.update(m)
             parts.append(time.process_time() - began)
         best = [min(a, b) for a, b in zip(best, parts, strict=True)] if best else parts
+    gc.unfreeze()
     return best
 
 
@@ -60,12 +69,17 @@ def yardstick() -> float:
     return best
 
 
+def slower() -> float:
+    """By how much this machine is slower than the one that the limits were set on, at least 1."""
+    return max(yardstick() / 200e-6, 1.0)
+
+
 @pytest.mark.parametrize("scenario", FOUR_HOURS)
 def test_sync_46_four_hours(benchmark, scenario):
     ms = play(scenario, 1).measurements
     parts = benchmark.pedantic(costs, args=(ms,), rounds=1)
-    parts_sorted = sorted(parts[len(parts) // 3 :])
-    total, middle = sum(parts), parts_sorted[len(parts_sorted) // 2] / _PART
+    total = sum(parts)
+    middle = statistics.median(parts[len(parts) // 3 :]) / _PART
     benchmark.extra_info.update(
         measurements=len(ms),
         four_hours_s=round(total, 3),
@@ -76,8 +90,48 @@ def test_sync_46_four_hours(benchmark, scenario):
         f"{len(ms)} measurements: {total:.3f} s, {1e6 * total / len(ms):.0f} us each, "
         f"{1e6 * middle:.0f} us between joint solves"
     )
-    # 200 us of the yardstick is the machine the half second was measured on
-    assert total <= 0.5 * max(yardstick() / 200e-6, 1.0)
+    assert total <= 0.5 * slower()
+    if len(ms) > 800:  # at slower polls every part holds the minute's look for drags or a solve
+        assert middle <= 50e-6 * slower()
+
+
+def recorded(folder: Path) -> Iterator[tuple[str, list[Measurement]]]:
+    """The first seed of every recorded scenario, at every polling."""
+    for place in sorted(folder.glob("*/s1")):
+        gnss = []
+        if (place / "gnss.csv.gz").exists():
+            g = np.genfromtxt(place / "gnss.csv.gz", delimiter=",", names=True)
+            gnss = [{"src": "gnss", "t4": r["t_raw"], "utc": r["utc"]} for r in g]
+        for file in sorted(place.glob("exch_*.csv.gz")):
+            e = np.genfromtxt(file, delimiter=",", names=True)
+            rows = [
+                {n: r[n] for n in ("leap", "stratum", "rootdelay", "rootdisp")}
+                | {"src": int(r["src"]), "t1": r["t1_raw"], "t4": r["t4_raw"]}
+                | {"t2": r["t2"], "t3": r["t2"] + r["dt32"]}
+                for r in e
+            ]
+            yield f"{place.parent.name} {file.name[5:-7]}", measurements(rows + gnss)
+
+
+@pytest.mark.timeout(1800)
+def test_sync_46_every_recorded_trace(benchmark, shared_data):
+    def run() -> dict[str, tuple[float, int]]:
+        found = {}
+        for name, ms in recorded(shared_data / "clock"):
+            hours = (ms[-1].raw_ns - ms[0].raw_ns) / 3.6e12
+            found[name] = (sum(costs(ms, 3)) * 4.0 / max(hours, 4.0), len(ms))
+        return found
+
+    found = benchmark.pedantic(run, rounds=1)
+    by_cost = sorted(found, key=lambda name: -found[name][0])
+    for name in by_cost[:16]:
+        total, count = found[name]
+        print(f"{name}: {total:.3f} s, {1e6 * total / count:.0f} us each of {count}")
+    for poll in ("std", "fast", "tuned"):
+        each = [1e6 * s / n for name, (s, n) in found.items() if name.endswith(poll)]
+        print(f"{poll}: {statistics.median(each):.0f} us each with joint solves (median)")
+    assert len(found) > 80
+    assert found[by_cost[0]][0] <= 0.5 * slower()
 
 
 def test_sync_46_cost_is_constant_over_days():
