@@ -24,6 +24,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from syncline.sensors.band_offset import Cells, cells_of
 from syncline.sensors.calibrate import SIGMA_FLOOR_NS, OffsetEstimate, Turning
 
 F64 = NDArray[np.float64]
@@ -33,6 +34,8 @@ FOE_RAD = 0.01
 """Nearer than this to the focus of expansion the direction of the epipolar line means little."""
 NOISE_FLOOR_PX = 0.05
 """Least noise of a point: no corner is followed better."""
+COHERENT_PX = 0.001
+"""What pictures may err in step with the motion, which no statistics show: a thousandth pixel."""
 CAUCHY = 2.0
 """Robust limit, in standard deviations."""
 ROUNDS, TRANSLATIONS, FIRST_TRANSLATIONS = 20, 3, 6
@@ -134,10 +137,14 @@ class PointFit:
         system, right = self._normal()
         total = system.sum(axis=0) + self._prior
         formal = math.sqrt(float(np.linalg.inv(total)[OFFSET, OFFSET]))
-        sigma_ns = max(formal, _jackknife(system, right, self._prior)) * 1e9
+        sigma_s = max(formal, _jackknife(system, right, self._prior))
+        step_s = 0.0
+        if math.isfinite(sigma_s):
+            step_s, sigma_s = self._cells(sigma_s).combined()
+        sigma_ns = 1e9 * math.hypot(sigma_s, COHERENT_PX * formal * math.sqrt(self._weight()))
         noise = np.concatenate([pairs.noise_px for pairs in self._pairs])
         return OffsetEstimate(
-            round(self.guess.offset_s * 1e9),
+            round((self.guess.offset_s + step_s) * 1e9),
             max(sigma_ns, SIGMA_FLOOR_NS) if math.isfinite(sigma_ns) else math.inf,
             self.guess.axes * self.guess.scale,
             self.guess.bias,
@@ -152,6 +159,23 @@ class PointFit:
             d, a, slope = turned_points(table, self._turning, self.guess)
             parts.append(pairs.normal(d, a, slope))
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+    def _cells(self, sigma_s: float) -> Cells:
+        """What slow and fast swings about each axis say of the offset, by turns between centres."""
+        guess, parts = self.guess, []
+        for table, pairs in zip(self._tables, self._pairs, strict=True):
+            d, a, _ = turned_points(table, self._turning, guess)
+            weight, slope = pairs.normal(d, a, -cross_matrix(a + d))
+            at = [t[table.start] + guess.offset_s for t in (table.centre_s, table.next_s)]
+            swing = self._turning.at(at[1])[1] - self._turning.at(at[0])[1]
+            moves = guess.scale * swing @ guess.axes.T
+            parts.append((moves, slope, np.einsum("kij,kj->ki", weight, moves)))
+        moves, slope, grows = (np.concatenate(part)[:, None] for part in zip(*parts, strict=True))
+        return cells_of(moves, slope, grows, sigma_s**2, 0.0)
+
+    def _weight(self) -> float:
+        """Of all points across their epipolar lines, 1/px^2."""
+        return float(sum(pairs.weight() for pairs in self._pairs))
 
     def _explained(self, noise_px: F64) -> float:
         """Share of what a camera that does not turn would leave across the epipolar lines."""
@@ -238,6 +262,10 @@ class PairSet:
         right_t = self._sum((weight * off_px)[:, None] * by_t)
         gain = np.linalg.solve(tt + 1e-6 * np.eye(2), np.swapaxes(pt, 1, 2))
         return pp - pt @ gain, right - np.einsum("nji,nj->ni", gain, right_t)
+
+    def weight(self) -> float:
+        """Of all points, 1/px^2."""
+        return 0.0 if self._weight is None else float(self._weight.sum())
 
     def _across(self, a: F64) -> tuple[F64, F64]:
         across = np.cross(self._to[self._pair], a)

@@ -145,11 +145,13 @@ def test_a_moving_camera_with_a_rolling_shutter() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_sigma_holds_over_many_drives() -> None:
     """sensors-39: 40 drives; two sigma hold the truth in at least 85 of 100."""
     found = [calibrated(Drive(seed), 30.0, 120) for seed in range(100, 140)]
     check_coverage(found)
     ratio = [abs(got.offset_ns - OFFSET_NS) / got.sigma_ns for got in found]
+    print(f"error / sigma {np.round(ratio, 2)}")
     assert np.mean(np.array(ratio) <= 2.0) >= 0.85
 
 
