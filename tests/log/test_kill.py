@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -18,23 +21,38 @@ TARGET = Path(__file__).with_name("kill_target.py")
 MAX_LOST = 20
 
 
-def kill_once(folder: Path, seconds: float, segment_s: float) -> tuple[int, int]:
+class Victims:
+    """The process that forks what is killed."""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, str(TARGET)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._to, self._by = self._process.stdin, self._process.stdout
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._to.close()
+        self._process.wait()
+        self._by.close()
+
+    def kill_one(self, folder: Path, seconds: float, segment_s: float) -> list[int]:
+        """Let one record for so long from its first sample on; what it has queued."""
+        self._to.write(f"{folder}\t{segment_s}\n")
+        self._to.flush()
+        victim = int(self._by.readline().removeprefix("victim "))
+        first = self._by.readline()
+        time.sleep(seconds)
+        os.kill(victim, signal.SIGKILL)
+        return [int(first), *(int(line) for line in iter(self._by.readline, "gone\n"))]
+
+
+def kill_once(victims: Victims, folder: Path, seconds: float, segment_s: float) -> tuple[int, int]:
     """Record, kill, repair; returns (messages queued, messages lost)."""
-    process = subprocess.Popen(
-        [sys.executable, str(TARGET), str(folder), str(segment_s)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-    lines = process.stdout.read().splitlines()
-    process.stdout.close()
-    process.wait()
-    last = max((int(line) for line in lines if line.isdigit()), default=0)
+    last = max(victims.kill_one(folder, seconds, segment_s))
     repair_folder(folder)
     with LogReader(folder) as reader:
         seen: dict[str, list[float]] = {"/imu/a": [], "/camera/front/image": []}
@@ -52,14 +70,15 @@ def kill_once(folder: Path, seconds: float, segment_s: float) -> tuple[int, int]
 def check(folder: Path, rounds: int, seed: int) -> list[int]:
     rng = random.Random(seed)
     lost = []
-    for i in range(rounds):
-        one = folder / str(i)
-        queued, missing = kill_once(one, rng.uniform(0.05, 1.6), rng.choice((0.3, 10.0)))
-        assert queued > 0
-        lost.append(missing)
-        for segment in list_segments(one / RING):
-            assert {p.name for p in segment.path.iterdir()} <= {"tel.mcap", "cam.mcap"}
-            assert segment.files
+    with Victims() as victims:
+        for i in range(rounds):
+            one, segment_s = folder / str(i), rng.choice((0.3, 10.0))
+            queued, missing = kill_once(victims, one, rng.uniform(0.05, 1.6), segment_s)
+            assert queued > 0
+            lost.append(missing)
+            for segment in list_segments(one / RING):
+                assert {p.name for p in segment.path.iterdir()} <= {"tel.mcap", "cam.mcap"}
+                assert segment.files
     return lost
 
 
