@@ -40,6 +40,22 @@ class Cells:
     curvature: F64
     doubt_s: F64
 
+    def spread(self, left: F64, moves: F64) -> float:
+        """Sigma of the answer if all of `left` moved with the offset, or against it, cell by cell.
+
+        Args:
+            left: What is not understood of each pair's turn (K, 3).
+            moves: How each turn moves with the offset (K, 3).
+
+        Returns:
+            Seconds. Half of what is left is in step, half a quarter turn off; signs of cells are
+            independent, so it falls with their number, not with time.
+        """
+        told = self.curvature > LEAST_SHARE * self.curvature.sum()
+        weight = 1.0 / (1.0 / self.curvature[told] + self.doubt_s[told] ** 2)
+        step = 0.5 * _power(left)[told] / np.maximum(_power(moves)[told], 1e-300)
+        return math.sqrt(float(np.sum(weight**2 * step))) / float(weight.sum())
+
     def combined(self) -> tuple[float, float]:
         """(step of the offset, its sigma), seconds; sigma is infinite where nothing is told."""
         told = self.curvature > LEAST_SHARE * self.curvature.sum()
@@ -79,3 +95,15 @@ def cells_of(moves: F64, slope: F64, curvature: F64, variance: float, period_s: 
     aliased = np.add.reduceat(np.maximum(parts[1], 0.0) * alias, edges, axis=0)
     doubt = aliased / np.maximum(np.add.reduceat(np.maximum(parts[1], 0.0), edges, axis=0), 1e-300)
     return Cells(low.ravel(), told.ravel(), (0.25 * period_s * doubt).ravel())
+
+
+def _power(values: F64) -> F64:
+    """Power by band and axis (BANDS * 3) of a series (K, 3)."""
+    count = len(values)
+    frequency = np.fft.rfftfreq(count)
+    power = np.zeros((len(frequency), 3))
+    for order in range(1, TAPERS + 1):
+        taper = np.sin(np.pi * order * np.arange(1, count + 1) / (count + 1))[:, None]
+        power += np.abs(np.fft.rfft(taper * values, axis=0)) ** 2
+    edges = np.linspace(0, len(frequency), BANDS + 1).astype(int)[:-1]
+    return np.asarray(np.add.reduceat(power, edges, axis=0).ravel())

@@ -70,7 +70,8 @@ def calibrate_camera_pictures(
     Both may move among near things, with any shutter: see `syncline.sensors.joint_motion`. Fast
     shaking, which frames cannot tell from slower, counts little (`syncline.sensors.band_offset`).
     Sigma is at least the likelihood's, and wider by how much bands, axes and blocks of time
-    disagree (jackknife); it includes what the frame times are unsure of.
+    disagree (jackknife), and by what of the other's turning neither the first camera nor noise
+    explains; it includes what the frame times are unsure of.
 
     Args:
         camera: The first.
@@ -210,24 +211,34 @@ class _PairOfCameras:
         """The offset, t_other = t_cam - link's offset, with its uncertainty."""
         solved = self.joint.solve()
         variance = float(solved.spread[OFFSET, OFFSET])
-        cells = cells_of(*self.joint.score(solved), variance, self._period_s)
+        score = self.joint.score(solved)
+        cells = cells_of(*score, variance, self._period_s)
         step_s, sigma_s = cells.combined()
         sigma_s *= max(1.0, self._jackknife() / math.sqrt(variance))
-        sigma_ns = math.hypot(1e9 * sigma_s, common_ns)
         link = self.joint.link
-        left, explained = self._foretold()
+        missed, explained = self._foretold()
+        model_s = self._unmodelled() * cells.spread(missed, score[0][:, 0])
+        sigma_ns = math.hypot(1e9 * sigma_s, 1e9 * model_s, common_ns)
         return OffsetEstimate(
             round(-(link.offset_s + step_s) * 1e9),
             max(sigma_ns, SIGMA_FLOOR_NS) if math.isfinite(sigma_ns) else math.inf,
             link.axes.T / link.scale,
             np.zeros(3),
-            left,
+            float(np.sqrt(np.mean(missed**2))),
             explained,
             len(self._seen[1].first_s),
         )
 
-    def _foretold(self) -> tuple[float, float]:
-        """(rad that the first camera's own motion misses of the other's turns, share it finds)."""
+    def _unmodelled(self) -> float:
+        """Share (of a deviation) of what is left that the noise of the points does not explain.
+
+        It may move in step with the offset, and does not average out with time: only over bands and
+        axes, where its signs are independent.
+        """
+        return math.sqrt(max(0.0, 1.0 - 1.0 / self.joint.noise**2))
+
+    def _foretold(self) -> tuple[F64, float]:
+        """(what the first camera's own motion misses of the other's turns (K, 3), share found)."""
         seen, link = self._seen[1], self.joint.link
         a = self._ours.spline.at(seen.first_s + link.offset_s)[0]
         b = self._ours.spline.at(seen.next_s + link.offset_s)[0]
@@ -235,7 +246,7 @@ class _PairOfCameras:
         missed = turns - link.scale * (b - a) @ link.axes.T
         power = float(np.sum((turns - turns.mean(axis=0)) ** 2))
         share = 1.0 - float(np.sum(missed**2)) / power if power > 0.0 else 0.0
-        return float(np.sqrt(np.mean(missed**2))), share
+        return missed, share
 
     def _jackknife(self) -> float:
         """Spread of one more step when a block of time is left out of both, seconds."""

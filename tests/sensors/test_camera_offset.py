@@ -161,3 +161,15 @@ def test_bands_find_who_says_what() -> None:
     assert np.allclose(np.sort(-cells.slope[told] / cells.curvature[told]), [1e-3, 3e-3], rtol=0.02)
     assert np.isclose(cells.curvature.sum() * np.sum(moves**2) / np.sum(moves**2), np.sum(moves**2))
     assert cells.doubt_s[told].min() < 1e-6 < cells.doubt_s[told].max()
+
+
+def test_what_is_not_understood_widens_sigma() -> None:
+    """sensors-39: a tenth of the motion that nothing explains is no noise: time does not help."""
+    widths = []
+    for count in (200, 800):
+        moves = np.zeros((count, 5, 3))
+        moves[:, 0] = np.random.default_rng(3).normal(0.0, 1.0, (count, 3))
+        cells = cells_of(moves, 0 * moves, moves, 1.0 / np.sum(moves**2), 0.0)
+        left = 1e-3 * np.random.default_rng(4).normal(0.0, 1.0, (count, 3))
+        widths.append(cells.spread(left, moves[:, 0]))
+    assert np.allclose(widths, 1e-3 / np.sqrt(2 * 24), rtol=0.3)
