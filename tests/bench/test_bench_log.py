@@ -27,11 +27,11 @@ from mcap.writer import CompressionType, Writer
 from syncline.log.disk import Disk, RecordFile
 from syncline.log.exact import ExactWriter
 from syncline.log.live import serve_live
+from syncline.log.picture import image_message
 from syncline.log.reader import LogReader
 from syncline.log.recorder import Recorder
 from syncline.log.recovery import recover
 from syncline.log.rewrite import cut
-from syncline.log.picture import image_message
 from syncline.log.session import _options
 from syncline.log.wire import RawChannel
 from syncline.messages import syncline_pb2 as pb
