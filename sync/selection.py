@@ -43,6 +43,7 @@ class Selection(OwnClock):
             self.refuse(
                 watch, Refused(t, edges.lower - root, edges.upper + root, m), finding.excess
             )
+            self._unbend(watch)
             return
         watch.min_delay_s = min(watch.min_delay_s, 2.0 * half)
         young = self.young()
@@ -53,6 +54,7 @@ class Selection(OwnClock):
         if not self.follow():
             item = Refused(t, edges.lower - root, edges.upper + root, m)
             self.refuse(watch, item, abs(watch.offset_s))
+            self._unbend(watch)
         elif watch.verdict != Verdict.DRAGGING or watch.fits:
             self.accept(watch, t)
             self._prove(watch, edges, root)
@@ -309,6 +311,28 @@ class Selection(OwnClock):
             self.hard.widen(abs(line.at(self.now) - memory.line.at(self.now)) + 1e-6 * age)
             self._go_back(memory, list(selected.values()), reason)
             self.last_accept = memory.line.t
+
+    def _unbend(self, watch: Watch) -> None:
+        """A sole source that is refused may have pulled the rate before: forget that stretch."""
+        if watch.run != 2 or watch.verdict != Verdict.FALSETICKER or self.young() or self.led():
+            return
+        if any(w.verdict == Verdict.SELECTED for w in self.watches.values()):
+            return
+        heard = {e.t for e in self.drags.recent.get(watch.line, ())}
+        for item in watch.refused:
+            if item.t not in heard:
+                edges = Edges(item.t, item.high, item.low, self.sigma(item.measurement))
+                self.drags.note(watch.line, edges)
+        memories = self.drags.suspects(self.now, [watch.line])
+        _, memory = self.drags.rate_step(self.now, [watch.line], memories)
+        self.drags.recent.pop(watch.line, None)  # a refused reply shall not accuse it later
+        if memory is None or (line := self.window.line) is None:
+            return
+        old, age = memory.line, self.now - memory.line.t
+        if abs(line.y - old.y) > 5.0 * math.sqrt(old.yy + old.wander**2 * age):
+            self.hard.widen(abs(line.at(self.now) - old.at(self.now)) + 1e-6 * age)
+            self.window = memory.window.snapshot()
+            self.changed()
 
     def _go_back(self, memory: Memory, accused: list[Watch], reason: str) -> None:
         """Return to the remembered window; the accused are judged strictly from now on."""

@@ -158,6 +158,14 @@ def test_honest_server_at_long_polls_is_never_refused(file, seed):
     assert np.all(np.abs(r.error[m]) <= r.hard[m])
 
 
+def test_sole_drag_that_was_refused_late_leaves_no_bent_rate():
+    """sync-16: the replies taken before the refusal had turned the rate by over a ppm"""
+    r = run_scenario(load("scenarios/e_drag20_1of1.toml"), 401)
+    late = r.t > 7200
+    assert np.nanmax(np.abs(r.error[late])) <= 15e-3  # 27 ms with the rate as it was refused
+    assert np.all(np.abs(r.error[late]) <= r.hard[late])
+
+
 def test_sole_drag_is_found_at_long_polls():
     """sync-16: error bounded, though 1024 s pass between replies"""
     scenario = dataclasses.replace(load("scenarios/e_drag20_1of1.toml"), poll="std")
