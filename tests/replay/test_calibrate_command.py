@@ -9,9 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
+from syncline import topics
 from syncline.cli import main
 from syncline.edge.pipeline import Pipeline, PipelineOptions
 from syncline.edge.recorded_time import recorded_timer
+from syncline.edge.records import imu_message
 from syncline.log.recorder import Recorder
 from syncline.sensors.frame import Anchor
 from syncline.sensors.mode import SensorMode, Shutter
@@ -43,7 +45,20 @@ def pictures() -> list[np.ndarray]:
     return out
 
 
-def record(folder: Path, mode: SensorMode) -> None:
+def rate(t_s: float) -> tuple[float, float, float]:
+    """What a gyro on those cameras feels, to first order."""
+    return 0.6 * float(np.cos(5.0 * t_s)), 1.095 * float(np.cos(7.3 * t_s + 1.0)), 0.0
+
+
+def record_imu(recorder: Recorder) -> None:
+    """A gyro that runs a little longer than the cameras on both sides, exact but for its place."""
+    for at_ns in range(NS_PER_S // 2, 5 * NS_PER_S, NS_PER_S // 200):
+        felt = rate((at_ns - NS_PER_S - PERIOD_NS) / NS_PER_S)
+        sample = imu_message("imu0", BOOT_A, at_ns, 0.0, felt, (0.0, 0.0, 9.8))
+        assert recorder.write(topics.IMU.of("imu0"), sample, at_ns)
+
+
+def record(folder: Path, mode: SensorMode, *, imu: bool = False) -> None:
     """Two cameras that see the same; the right one's clock is 4 ms ahead."""
     clock = ManualClock(NS_PER_S, BOOT_A)
     pipeline = Pipeline(BOOT_A, PipelineOptions(images=True))
@@ -57,6 +72,8 @@ def record(folder: Path, mode: SensorMode) -> None:
                 for output in pipeline.captured(frame, timers[name].stamp(frame)):
                     clock.sleep_until(output.raw_ns)
                     assert recorder.write(output.topic, output.message, output.raw_ns)
+        if imu:
+            record_imu(recorder)
 
 
 def calibrate(folder: Path, *more: str) -> int:
@@ -73,6 +90,7 @@ def test_two_cameras_of_a_recording(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert calibrate(tmp_path / "drive", "--other=right", f"--plot={picture}", "--json") == 0
     got = json.loads(capsys.readouterr().out)
     assert abs(got["offset_ns"] - LATER_NS) <= max(3 * got["sigma_ns"], 200_000)
+    assert got["way"] == "the pictures alone"
     assert got["explained"] > 0.95
     assert "agrees with the measured period" in got["line_time"]
     drawn = cv2.imread(str(picture))
@@ -80,6 +98,18 @@ def test_two_cameras_of_a_recording(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert drawn.shape[1] > 1000
     assert calibrate(tmp_path / "drive") == 2
     assert "--imu NAME, or --other CAMERA" in capsys.readouterr().err
+
+
+def test_two_cameras_by_way_of_an_imu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """sensors-39: where the recording holds a gyro that serves, it is taken, and said so."""
+    mode = SensorMode.simple(
+        WIDTH, HEIGHT, period_ns=float(PERIOD_NS), shutter=Shutter.GLOBAL, readout_ns=1e6
+    )
+    record(tmp_path / "drive", mode, imu=True)
+    assert calibrate(tmp_path / "drive", "--other=right", "--json") == 0
+    got = json.loads(capsys.readouterr().out)
+    assert got["way"] == "imu0"
+    assert abs(got["offset_ns"] - LATER_NS) <= max(3 * got["sigma_ns"], 200_000)
 
 
 def test_a_line_time_that_contradicts_the_period(
