@@ -15,8 +15,8 @@ from syncline.cloud.dataset import freeze, reconcile
 from syncline.cloud.harvest import Harvest, harvest
 from syncline.cloud.objects import Objects
 from syncline.cloud.validate import reason_to_quarantine
-from syncline.log.recorder import Recorder
 from syncline.log.picture import image_message
+from syncline.log.recorder import Recorder
 from syncline.messages import syncline_pb2 as pb
 from syncline.timebase import ManualClock
 

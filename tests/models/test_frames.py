@@ -14,8 +14,8 @@ from syncline.cloud.models.frames import open_frames, spread
 from syncline.cloud.models.gate import slices_of
 from syncline.cloud.models.probe import synthetic_frame
 from syncline.errors import MediaError
-from syncline.log.recorder import Recorder
 from syncline.log.picture import image_message
+from syncline.log.recorder import Recorder
 from syncline.timebase import ManualClock
 
 

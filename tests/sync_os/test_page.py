@@ -43,8 +43,11 @@ def _whole(content: PageContent) -> int:
     return n
 
 
-def _torn_reads(path: Path, reads: int) -> int:
-    """Read while another process writes as fast as it can; returns the changes seen."""
+def _read_under_fire(path: Path, reads: int, contents: int) -> int:
+    """Read at least so often, and until so many contents were seen, while another process writes.
+
+    Where the two share one processor, many reads may fall between two writes.
+    """
     with subprocess.Popen(
         [sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE
     ) as writer:
@@ -52,8 +55,9 @@ def _torn_reads(path: Path, reads: int) -> int:
             assert writer.stdout is not None
             assert writer.stdout.readline() == b"up\n"
             reader = PageReader(path)
-            changes, last, seen = 0, -1, None
-            for _ in range(reads):
+            changes, last, seen, done = 0, -1, None, 0
+            while done < reads or changes < contents:
+                done += 1
                 content = reader.content()
                 if content is seen:
                     continue  # the very object that was found whole; nothing can change it
@@ -68,16 +72,15 @@ def _torn_reads(path: Path, reads: int) -> int:
 
 def test_sync_38_no_torn_reads_under_a_furious_writer(tmp_path: Path) -> None:
     """sync-38: every read is whole while another process writes without pause."""
-    assert _torn_reads(tmp_path / "page", 60_000) > 50
+    _read_under_fire(tmp_path / "page", 60_000, 200)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_sync_38_soak_no_torn_reads(tmp_path: Path) -> None:
     """sync-38: 100 000 000 reads against a writer without pause."""
-    changes = _torn_reads(tmp_path / "page", 100_000_000)
+    changes = _read_under_fire(tmp_path / "page", 100_000_000, 100_000)
     print(f"{changes} contents seen")
-    assert changes > 100_000
 
 
 @given(
