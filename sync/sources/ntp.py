@@ -69,7 +69,7 @@ class NtpSource:
         self._addresses: list[str] = []
         self._next_address = 0
         self._transport: Transport | None = None
-        self._due_raw_ns = clock.raw_ns()
+        self._due_raw_ns = self._sent_raw_ns = clock.raw_ns()
         self._error = ""
 
     def poll(self, now_raw_ns: int) -> list[Measurement]:
@@ -88,6 +88,8 @@ class NtpSource:
             self._error = f"{self._where()}: {error.strerror or error}"
             return []
         measured = [m for m in map(self.session.handle, got) if m is not None]
+        if got:
+            self._due_raw_ns = self._sent_raw_ns + self.session.wait_ns()
         if measured:
             self._error = ""
         return measured
@@ -98,7 +100,8 @@ class NtpSource:
         if self._transport is None:
             return
         request = self.session.request()
-        self._due_raw_ns = now_raw_ns + self.session.interval_ns()
+        self._sent_raw_ns = now_raw_ns
+        self._due_raw_ns = now_raw_ns + self.session.wait_ns()
         try:
             self._transport.send(request)
         except OSError as error:

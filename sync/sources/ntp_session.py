@@ -127,8 +127,20 @@ class NtpSession:
         self._open_interleaved = self._cookie()
         return encode_request(self._open, self._last.receive, self._open_interleaved)
 
+    def wait_ns(self) -> int:
+        """Time from the last request to the next.
+
+        The first that stays unanswered is repeated after half the interval, so that loss costs few
+        measurements; a server that stays silent, or asked for fewer requests, gets none more.
+        """
+        limited = self._floor_poll_log2 > self._options.min_poll_log2
+        lost = self._open is not None and self.unreached == 0
+        if not lost or limited:
+            return self.interval_ns()
+        return max(self.interval_ns() // 2, BURST_INTERVAL_NS)
+
     def interval_ns(self) -> int:
-        """Time to the next request."""
+        """Time between answered requests."""
         if self._burst_left > 0 and self._floor_poll_log2 == self._options.min_poll_log2:
             return BURST_INTERVAL_NS
         return NS_PER_S << self.poll_log2

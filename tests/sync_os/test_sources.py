@@ -96,6 +96,26 @@ def test_iburst_then_the_chosen_interval() -> None:
     assert source.health().reach == 0o377
 
 
+def test_the_first_loss_is_repeated_early_and_silence_is_not() -> None:
+    clock = ManualClock(S)
+    path = FakePath(clock)
+    source = server(clock, path)
+    drive(source, clock, 100)
+    before = path.sent
+    path.loss = 1.0
+    drive(source, clock, 24)  # one goes unanswered at 16 s at most, and again 8 s later
+    assert path.sent - before == 2
+    path.loss = 0.0
+    drive(source, clock, 16)
+    before = path.sent
+    drive(source, clock, 160)
+    assert path.sent - before == 10
+    before = path.sent
+    path.loss = 1.0
+    drive(source, clock, 160)
+    assert path.sent - before in (10, 11)  # one repeated, then the plain interval
+
+
 def test_sync_32_kiss_rate_slows_us_and_deny_ends_it() -> None:
     """sync-32: through the driver: after RATE requests halve, after DENY none follow."""
     clock = ManualClock(S)
@@ -161,7 +181,9 @@ def test_sync_35_loss_and_reordering_are_survived() -> None:
 @pytest.mark.timeout(900)
 def test_sync_35_soak_loss_and_reordering_cost_little() -> None:
     """sync-35: 30 % loss and replies 3 s late: RMS <= 1.3x of the lossless run."""
-    assert rms_ns(0.3, 3 * S, 6, 7200) <= 1.3 * rms_ns(0.0, 0, 6, 7200)
+    worse = rms_ns(0.3, 3 * S, 24, 7200) / rms_ns(0.0, 0, 24, 7200)
+    print(f"RMS with loss and late replies {worse:.2f} times of the lossless run's")
+    assert worse <= 1.3
 
 
 def test_a_name_that_does_not_resolve_and_a_host_without_route() -> None:
