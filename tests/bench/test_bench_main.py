@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import av
@@ -21,7 +23,7 @@ from syncline.edge.decode.types import Boxes
 from syncline.edge.engine import Engine
 from syncline.edge.job import Frame, Latencies, Result
 from syncline.edge.model.bundle import Bundle
-from syncline.edge.pipeline import Pipeline, PipelineOptions
+from syncline.edge.pipeline import Pipeline, PipelineOptions, encode_jpeg
 from syncline.edge.recorded_time import recorded_timer
 from syncline.edge.recordings import open_recording
 from syncline.edge.replay import Damage, Model, ReplayOptions, Timed, replay
@@ -36,8 +38,9 @@ from tests.edge import plain
 
 pytestmark = pytest.mark.bench
 ROUNDS = 5
-QUIET_ROUNDS = 25
-"""CPU time grows when the other half of the core is busy: the least of many is the cost."""
+QUIET_ROUNDS = 80
+"""CPU time grows when the other half of the core is busy, with work of other tenants too: the least
+of many is the cost."""
 
 
 @pytest.fixture(scope="module")
@@ -224,11 +227,21 @@ def test_record_encode_and_send_cost_at_most_2_ms_of_cpu(
             best.append((time.process_time() - cpu) / len(timed))
             spool.close()
 
+    jpeg: list[float] = []
     for number in range(QUIET_ROUNDS):
         record(tmp_path / str(number))
+        shutil.rmtree(tmp_path / str(number))
+        cpu = time.process_time()
+        for one in timed:
+            encode_jpeg(one.frame.payload, 80)  # type: ignore[arg-type]
+        jpeg.append((time.process_time() - cpu) / len(timed))
     benchmark.extra_info["cpu_ms_per_frame"] = round(min(best) * 1e3, 3)
+    benchmark.extra_info["jpeg_ms_per_frame"] = round(min(jpeg) * 1e3, 3)
     benchmark.pedantic(record, (tmp_path / "last",), rounds=1)
-    print(f"\nrecord, encode, send: {min(best) * 1e3:.2f} ms CPU per frame")
+    print(
+        f"\nrecord, encode, send: {min(best) * 1e3:.2f} ms CPU per frame (median of the rounds "
+        f"{median(best) * 1e3:.2f}), {min(jpeg) * 1e3:.2f} of it for the JPEG alone"
+    )
     assert min(best) <= 2.0e-3
 
 
