@@ -134,7 +134,7 @@ def timing_message(
 
 
 class FrameRef(NamedTuple):
-    """What every result says of the frame it was made from."""
+    """What every result says of the frame it was made from; fields named as in the messages."""
 
     camera: str
     boot_id: str
@@ -170,12 +170,7 @@ def detections_message(
         boxes: In source pixels.
     """
     return pb.Detections(
-        camera=ref.camera,
-        boot_id=ref.boot_id,
-        frame_index=ref.frame_index,
-        mid_raw_ns=ref.mid_raw_ns,
-        segment_id=ref.segment_id,
-        model_sha256=ref.model_sha256,
+        **ref._asdict(),
         image_width=size_px[0],
         image_height=size_px[1],
         x0_px=boxes.x0_px,
@@ -186,9 +181,6 @@ def detections_message(
         class_id=boxes.class_id,
         row_offset_ns=facts.offsets_ns(boxes[facts.axis], boxes[facts.axis + 2]),
         time_sigma_ns=timing.sigma_ns,
-        valid=ref.valid,
-        invalid_reason=ref.invalid_reason,
-        shadow=ref.shadow,
     )
 
 
@@ -201,18 +193,10 @@ def segmentation_message(ref: FrameRef, labels: NDArray[np.uint8]) -> pb.Segment
     """
     height, width = labels.shape
     return pb.Segmentation(
-        camera=ref.camera,
-        boot_id=ref.boot_id,
-        frame_index=ref.frame_index,
-        mid_raw_ns=ref.mid_raw_ns,
-        segment_id=ref.segment_id,
-        model_sha256=ref.model_sha256,
+        **ref._asdict(),
         width=width,
         height=height,
         labels_zstd=zstandard.ZstdCompressor(level=1).compress(labels.tobytes()),
-        valid=ref.valid,
-        invalid_reason=ref.invalid_reason,
-        shadow=ref.shadow,
     )
 
 
@@ -221,17 +205,9 @@ def classification_message(
 ) -> pb.Classification:
     """Best classes of a frame, best first."""
     return pb.Classification(
-        camera=ref.camera,
-        boot_id=ref.boot_id,
-        frame_index=ref.frame_index,
-        mid_raw_ns=ref.mid_raw_ns,
-        segment_id=ref.segment_id,
-        model_sha256=ref.model_sha256,
+        **ref._asdict(),
         class_id=class_id.tolist(),
         score=score.tolist(),
-        valid=ref.valid,
-        invalid_reason=ref.invalid_reason,
-        shadow=ref.shadow,
     )
 
 
