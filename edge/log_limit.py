@@ -6,6 +6,8 @@ import logging
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from syncline.timebase import NS_PER_S, RawClock
 
@@ -56,6 +58,19 @@ class LogLimit(logging.Filter):
             if len(self._told) > MAX_REASONS:
                 self._told.popitem(last=False)
             return 0 if told is None else told[1]
+
+
+@contextmanager
+def limited(clock: RawClock) -> Iterator[None]:
+    """Limit what this process logs, until the block ends; each handler keeps its own count."""
+    filters = [(handler, LogLimit(clock)) for handler in logging.getLogger().handlers]
+    for handler, limit in filters:
+        handler.addFilter(limit)
+    try:
+        yield
+    finally:
+        for handler, limit in filters:
+            handler.removeFilter(limit)
 
 
 def _reason(record: logging.LogRecord) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import signal
 import sys
@@ -45,15 +44,14 @@ def run(
         print(f"{config}: every key is known and possible; files, keys and bundles are there")
         return 0
     from syncline.edge.daemon import EdgeDaemon
-    from syncline.edge.log_limit import LogLimit
+    from syncline.edge.log_limit import limited
 
     clock = OsClock()
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(LogLimit(clock))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    EdgeDaemon(loaded, clock, _shower(as_json=json_)).run(stop)
+    with limited(clock):
+        EdgeDaemon(loaded, clock, _shower(as_json=json_)).run(stop)
     return 0
 
 

@@ -13,7 +13,7 @@ import pytest
 from syncline.cli.run import _Lines, health_line
 from syncline.edge.config import EdgeConfig
 from syncline.edge.link_watch import ABSENT_NS, LinkWatch
-from syncline.edge.log_limit import PERIOD_NS, LogLimit
+from syncline.edge.log_limit import PERIOD_NS, LogLimit, limited
 from syncline.edge.outgoing import Outgoing
 from syncline.edge.queued_segments import QueuedSegments
 from syncline.errors import StorageError
@@ -319,6 +319,15 @@ def test_a_flood_is_one_line_per_reason_and_period() -> None:
         "spool full: dropped class=2 records=7 (999 more like it since the last line)"
     )
     log.removeHandler(handler)
+
+
+def test_the_log_is_limited_only_while_the_daemon_runs() -> None:
+    handlers = logging.getLogger().handlers
+    before = [list(handler.filters) for handler in handlers]
+    assert handlers
+    with limited(ManualClock()):
+        assert all(isinstance(handler.filters[-1], LogLimit) for handler in handlers)
+    assert [handler.filters for handler in handlers] == before
 
 
 def test_the_log_limit_is_bounded() -> None:
