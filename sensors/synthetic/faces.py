@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from syncline.sensors.synthetic.light import GAMMA
 from syncline.sensors.synthetic.optics import NEAR_M, View
 from syncline.sensors.synthetic.scene import Item
+from syncline.sensors.synthetic.surfaces import Map
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -57,6 +59,7 @@ class Sketch:
         emission: (F,).
         normals: (F, 3).
         order: Draw order key of each face within its item; larger = farther.
+        surfaces: What each face is of (F,).
     """
 
     view: View
@@ -70,6 +73,7 @@ class Sketch:
     emission: Floats
     normals: Floats
     order: Floats
+    surfaces: Map
 
 
 def gather(view: View, items: list[Item]) -> Sketch:
@@ -96,7 +100,7 @@ def gather(view: View, items: list[Item]) -> Sketch:
     owner = np.repeat([i for i, _ in meshes], [len(mesh.faces) for _, mesh in meshes])
     parts = [
         np.concatenate([getattr(mesh, name) for _, mesh in meshes])
-        for name in ("colours", "emission", "normals", "layers")
+        for name in ("colours", "emission", "normals", "layers", "surfaces")
     ]
     return _facing(view, (drawn, distance, pixels, camera_m), (faces, owner), parts)
 
@@ -148,7 +152,7 @@ def _facing(
     view: View,
     projected: tuple[list[Drawn | None], Floats, Floats, Floats],
     indexed: tuple[NDArray[np.int64], NDArray[np.int64]],
-    parts: list[Floats],
+    parts: list[NDArray[Any]],
 ) -> Sketch:
     drawn, distance, pixels, camera_m = projected
     faces, owner = indexed
@@ -169,7 +173,7 @@ def _facing(
     order = depth - 1.2 * parts[3]
     return Sketch(
         view, drawn, distance, pixels, camera_m, faces[keep], owner[keep],
-        parts[0][keep], parts[1][keep], normals[keep], order[keep],
+        parts[0][keep], parts[1][keep], normals[keep], order[keep], parts[4][keep],
     )  # fmt: skip
 
 
@@ -203,8 +207,10 @@ class Faces:
     cut: NDArray[np.bool_]
     glowing: dict[int, list[Lamp]]
 
-    def paint(self, index: int, image: Image, canvas: Canvas | None) -> None:
-        """Paint the faces of one item, and fill them into a second canvas where given."""
+    def paint(
+        self, index: int, image: Image, canvas: Canvas | None, surfaces: Map | None = None
+    ) -> None:
+        """Paint the faces of one item, and fill them into a second canvas and a map where given."""
         for position in range(int(self.starts[index]), int(self.starts[index + 1])):
             face = int(self.sorted_faces[position])
             if self.cut[face]:
@@ -217,6 +223,9 @@ class Faces:
             if canvas is not None:
                 small = np.rint(shape * canvas[2]).astype(np.int32)
                 cv2.fillConvexPoly(canvas[0], small, canvas[1], cv2.LINE_8, 4)
+            if surfaces is not None:
+                value = int(self.sketch.surfaces[face])
+                cv2.fillConvexPoly(surfaces, shape, value, cv2.LINE_8, 4)
 
     def _clipped(self, face: int) -> NDArray[np.int32] | None:
         corners = self.sketch.camera_m[self.sketch.faces[face]]

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from syncline.sensors.synthetic.surfaces import Surface
+
 CORNERS = 8
 """Corners kept per face; a face with fewer repeats its last one."""
 
@@ -28,6 +30,7 @@ class Mesh:
         emission: Light that a face gives off itself (F,); 0 = none.
         normals: Outward unit normals (F, 3); zero = seen from both sides, evenly lit.
         layers: Faces of a higher layer lie on those below (F,).
+        surfaces: What each face is of (F,), values of `Surface`.
     """
 
     points_m: Floats
@@ -36,6 +39,7 @@ class Mesh:
     emission: Floats
     normals: Floats
     layers: Floats
+    surfaces: NDArray[np.uint8]
 
     def placed(self, x_m: float, y_m: float, heading_rad: float, z_m: float = 0.0) -> Mesh:
         """The mesh turned by `heading_rad` and moved to world (x, y, z)."""
@@ -47,6 +51,7 @@ class Mesh:
             self.emission,
             self.normals @ turn.T,
             self.layers,
+            self.surfaces,
         )
 
 
@@ -58,14 +63,20 @@ def rotation(heading_rad: float) -> Floats:
 
 @dataclass
 class MeshBuilder:
-    """Collects faces; `build` makes the mesh."""
+    """Collects faces; `build` makes the mesh.
 
+    Attributes:
+        surface: What a face is of where nothing else is said.
+    """
+
+    surface: Surface
     _points: list[Floats] = field(default_factory=list)
     _faces: list[list[int]] = field(default_factory=list)
     _colours: list[Colour] = field(default_factory=list)
     _emission: list[float] = field(default_factory=list)
     _normals: list[Floats] = field(default_factory=list)
     _layers: list[int] = field(default_factory=list)
+    _surfaces: list[Surface] = field(default_factory=list)
     _count: int = 0
 
     def face(
@@ -76,6 +87,7 @@ class MeshBuilder:
         inside: ArrayLike | None,
         emission: float = 0.0,
         layer: int = 0,
+        surface: Surface | None = None,
     ) -> None:
         """Add one flat convex face of up to 8 corners.
 
@@ -85,6 +97,7 @@ class MeshBuilder:
             inside: A point behind the face; None = seen from both sides.
             emission: See `Mesh`.
             layer: See `Mesh`.
+            surface: What it is of; None = `self.surface`.
         """
         points = np.asarray(corners, dtype=np.float64)
         index = list(range(self._count, self._count + len(points)))
@@ -94,6 +107,7 @@ class MeshBuilder:
         self._colours.append(colour)
         self._emission.append(emission)
         self._layers.append(layer)
+        self._surfaces.append(self.surface if surface is None else surface)
         self._normals.append(_normal(points, inside))
 
     def box(
@@ -162,6 +176,7 @@ class MeshBuilder:
             np.array(self._emission, dtype=np.float64),
             np.array(self._normals, dtype=np.float64),
             np.array(self._layers, dtype=np.float64),
+            np.array(self._surfaces, dtype=np.uint8),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncline.sensors.synthetic.mesh import Colour
+from syncline.sensors.synthetic.surfaces import Map, Surface
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -104,18 +106,42 @@ def draw_person(out: Image, pixels: Floats, px_per_m: float, person: Person, gai
         person: Looks.
         gain: Factor on coded colours.
     """
-    thick = px_per_m * person.girth
     colours = [tuple(min(c * gain, 255.0) for c in colour) for colour in person.colours]
+    _draw(out, pixels, px_per_m, person, colours, cv2.LINE_AA)
+
+
+def mark_person(surfaces: Map, pixels: Floats, px_per_m: float, person: Person) -> None:
+    """Fill a projected skeleton into a map of surfaces; arguments as for `draw_person`."""
+    value = [(float(Surface.PERSON),)] * len(person.colours)
+    _draw(surfaces, pixels, px_per_m, person, value, cv2.LINE_8)
+
+
+def _draw(
+    out: Image,
+    pixels: Floats,
+    px_per_m: float,
+    person: Person,
+    colours: Sequence[tuple[float, ...]],
+    line: int,
+) -> None:
+    thick = px_per_m * person.girth
     for start, end, r_start, r_end, part in _LIMBS:
-        capsule(out, pixels[start], pixels[end], r_start * thick, r_end * thick, colours[part])
+        ends = (pixels[start], pixels[end])
+        capsule(out, *ends, r_start * thick, r_end * thick, colours[part], line)
     size = px_per_m * person.height_m / 1.75
-    _disc(out, pixels[HEAD], 0.105 * size, colours[SKIN])
+    _disc(out, pixels[HEAD], 0.105 * size, colours[SKIN], line)
     crown = pixels[HEAD] * 0.45 + pixels[TOP] * 0.55
-    _disc(out, crown, 0.098 * size, colours[HAIR])
+    _disc(out, crown, 0.098 * size, colours[HAIR], line)
 
 
 def capsule(
-    out: Image, a: Floats, b: Floats, r_a: float, r_b: float, colour: tuple[float, ...]
+    out: Image,
+    a: Floats,
+    b: Floats,
+    r_a: float,
+    r_b: float,
+    colour: tuple[float, ...],
+    line: int = cv2.LINE_AA,
 ) -> None:
     """Fill a limb between two round ends."""
     along = b - a
@@ -123,13 +149,15 @@ def capsule(
     if length > 1e-6:
         across = np.array([-along[1], along[0]]) / length
         quad = np.array([a + across * r_a, b + across * r_b, b - across * r_b, a - across * r_a])
-        cv2.fillConvexPoly(out, np.rint(quad * 16).astype(np.int32), colour, cv2.LINE_AA, 4)
+        cv2.fillConvexPoly(out, np.rint(quad * 16).astype(np.int32), colour, line, 4)
     if r_b > 0.7:
-        _disc(out, b, r_b, colour)
+        _disc(out, b, r_b, colour, line)
     if r_a > 0.7:
-        _disc(out, a, r_a, colour)
+        _disc(out, a, r_a, colour, line)
 
 
-def _disc(out: Image, centre: Floats, radius_px: float, colour: tuple[float, ...]) -> None:
+def _disc(
+    out: Image, centre: Floats, radius_px: float, colour: tuple[float, ...], line: int
+) -> None:
     x, y = round(float(centre[0]) * 16), round(float(centre[1]) * 16)
-    cv2.circle(out, (x, y), max(round(radius_px * 16), 6), colour, -1, cv2.LINE_AA, 4)
+    cv2.circle(out, (x, y), max(round(radius_px * 16), 6), colour, -1, line, 4)

@@ -14,10 +14,11 @@ from syncline.sensors.synthetic.ground import Ground
 from syncline.sensors.synthetic.labels import Occlusion, TruthBox
 from syncline.sensors.synthetic.light import Setting, coded_gain
 from syncline.sensors.synthetic.optics import NEAR_M, Pinhole, View
-from syncline.sensors.synthetic.people import draw_person
+from syncline.sensors.synthetic.people import draw_person, mark_person
 from syncline.sensors.synthetic.road import Pose
 from syncline.sensors.synthetic.scene import Item, Scene
 from syncline.sensors.synthetic.sky import Sky
+from syncline.sensors.synthetic.surfaces import Map
 from syncline.sensors.synthetic.trees import Trees
 
 Image = NDArray[np.uint8]
@@ -37,12 +38,14 @@ class Rendered:
         boxes: Everything labelled, seen or hidden.
         pose: Camera pose at the middle of the frame's rows.
         mean_luma: What a light meter reads.
+        surfaces: A `Surface` per pixel (H, W), where it was asked for.
     """
 
     image: Image
     boxes: tuple[TruthBox, ...]
     pose: Pose
     mean_luma: float
+    surfaces: Map | None = None
 
 
 class Renderer:
@@ -68,30 +71,36 @@ class Renderer:
         reach = np.hypot(axis[:, None], axis[None, :])
         self._glow = (np.clip(1 - reach, 0, 1) ** 3).astype(np.float32)
 
-    def draw(self, t_s: float, setting: Setting, frame: int) -> Rendered:
+    def draw(self, t_s: float, setting: Setting, frame: int, *, surfaces: bool = False) -> Rendered:
         """The frame whose rows' middle is exposed at `t_s`.
 
         Args:
             t_s: True time.
             setting: Exposure and gain.
             frame: Number of the frame, for its noise.
+            surfaces: Whether to tell what every pixel shows; the picture is the same.
         """
         pose = self._scene.ego.pose(self._scene.route, t_s)
         view = View(self._camera, self._mode, pose, setting.exposure_ms * 1e-3)
         image = np.empty((self._camera.height, self._camera.width, 3), np.uint8)
-        self._backdrop(view, t_s, setting, image)
+        shown = np.empty(image.shape[:2], np.uint8) if surfaces else None
+        self._backdrop(view, t_s, setting, image, shown)
         items = list(self._scene.visible(t_s, pose.s_m))
-        boxes = self._things(view, t_s, setting, items, image)
+        boxes = self._things(view, t_s, setting, items, (image, shown))
         image = self._sensor(view, setting, frame, image)
         mean = float(np.mean(image[::4, ::4, 1]))
-        return Rendered(image, tuple(boxes), pose, mean)
+        return Rendered(image, tuple(boxes), pose, mean, shown)
 
-    def _backdrop(self, view: View, t_s: float, setting: Setting, image: Image) -> None:
-        first, s_row = self._ground.draw(view, image)  # before the sky: it knows the horizon
+    def _backdrop(
+        self, view: View, t_s: float, setting: Setting, image: Image, surfaces: Map | None
+    ) -> None:
+        first, s_row = self._ground.draw(
+            view, image, surfaces
+        )  # before the sky: it knows the horizon
         light = self._scene.light
         lit = light.at(s_row, t_s) + self._lamps(view, s_row - view.pose.s_m, t_s)
         gain = coded_gain(lit, setting.total).astype(np.float32)
-        self._sky.draw(view, first, image)
+        self._sky.draw(view, first, image, surfaces)
         sky_gain = float(coded_gain(light.sky(t_s), setting.total))
         image[:first] = cv2.convertScaleAbs(image[:first], alpha=sky_gain)
         haze = np.minimum(np.array([226.0, 220.0, 210.0]) * sky_gain, 255.0)
@@ -109,8 +118,14 @@ class Renderer:
         return dark * 0.16 * np.exp(-reach / 16.0) * np.clip((reach - 2.0) / 5.0, 0.2, 1.0)
 
     def _things(
-        self, view: View, t_s: float, setting: Setting, items: list[Item], image: Image
+        self,
+        view: View,
+        t_s: float,
+        setting: Setting,
+        items: list[Item],
+        canvas: tuple[Image, Map | None],
     ) -> list[TruthBox]:
+        image, surfaces = canvas
         sketch = gather(view, items)
         away = np.array([item.s_m for item in items]) - view.pose.s_m
         light = self._scene.light.at(away + view.pose.s_m, t_s) + self._lamps(view, away, t_s)
@@ -127,25 +142,30 @@ class Renderer:
             if item.mesh is not None:
                 if item.label is not None and drawn.depth_m < _SHADOW_M:
                     self._shadow(view, item, image, 0.6 - 0.4 * dark)
-                faces.paint(int(index), image, occlusion.canvas(item))
+                faces.paint(int(index), image, occlusion.canvas(item), surfaces)
                 if dark > 0.15:
                     self._glows(faces, int(index), setting.total * dark, image)
             else:
                 scale = self._camera.focal_px / max(drawn.depth_m, NEAR_M)
                 gain = float(coded_gain(light[index], setting.total))
-                self._soft(item, drawn, scale, gain, image)
+                self._soft(item, drawn, scale, gain, canvas)
             occlusion.add(item, drawn)
         return occlusion.boxes(view)
 
-    def _soft(self, item: Item, drawn: Drawn, scale: float, gain: float, image: Image) -> None:
+    def _soft(
+        self, item: Item, drawn: Drawn, scale: float, gain: float, canvas: tuple[Image, Map | None]
+    ) -> None:
         """People and trees."""
+        image, surfaces = canvas
         if drawn.depth_m < 1.5:
             return
         if item.person is not None:
             draw_person(image, drawn.pixels, scale, item.person, gain)
+            if surfaces is not None:
+                mark_person(surfaces, drawn.pixels, scale, item.person)
         elif item.tree is not None:
             height_px = float(drawn.pixels[0, 1] - drawn.pixels[1, 1])
-            self._trees.draw(image, item.tree[0], drawn.pixels[0], height_px, gain)
+            self._trees.draw(image, item.tree[0], drawn.pixels[0], height_px, gain, surfaces)
 
     def _shadow(self, view: View, item: Item, image: Image, strength: float) -> None:
         assert item.mesh is not None

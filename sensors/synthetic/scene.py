@@ -14,6 +14,7 @@ from syncline.sensors.synthetic.light import Light
 from syncline.sensors.synthetic.mesh import Colour, Mesh, MeshBuilder, rotation
 from syncline.sensors.synthetic.people import Person
 from syncline.sensors.synthetic.road import EGO_D_M, LANE_M, Ego, Route
+from syncline.sensors.synthetic.surfaces import Surface
 
 Floats = NDArray[np.float64]
 VIEW_M = 210.0
@@ -227,7 +228,7 @@ class Scene:
 
 def crossing_mesh(half_m: float = 6.2) -> Mesh:
     """Zebra crossing and stop line on the ground, flat, at the stop line's origin."""
-    build = MeshBuilder()
+    build = MeshBuilder(Surface.MARKING)
     white: Colour = (206.0, 210.0, 210.0)
     for y in np.arange(-half_m + 0.4, half_m - 0.3, 1.0):
         bar = [(1.5, y, 0), (4.7, y, 0), (4.7, y + 0.5, 0), (1.5, y + 0.5, 0)]

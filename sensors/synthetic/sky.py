@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncline.sensors.synthetic.optics import View
+from syncline.sensors.synthetic.surfaces import Map, Surface
 
 _WIDTH = 4096
 _HEIGHT = 420
@@ -34,8 +35,8 @@ def _hills(rng: np.random.Generator, low: float, high: float, waves: int) -> NDA
     return np.asarray(low + (high - low) * ridge)
 
 
-def paint_sky(rng: np.random.Generator) -> Image:
-    """A full turn of sky, (420, 4096, 3); the horizon is row 330."""
+def paint_sky(rng: np.random.Generator) -> tuple[Image, Map]:
+    """A full turn of sky and hills, (420, 4096, 3), and which is which; the horizon is row 330."""
     up = np.clip((_HORIZON - np.arange(_HEIGHT)) / _HORIZON, 0, 1)[:, None, None]
     zenith = np.array([224.0, 168.0, 108.0]) * rng.uniform(0.92, 1.08)
     haze = np.array([236.0, 226.0, 212.0])
@@ -44,24 +45,34 @@ def paint_sky(rng: np.random.Generator) -> Image:
     white = np.array([246.0, 243.0, 240.0])
     sky = sky * (1 - 0.85 * cover) + white * 0.85 * cover
     rows = np.arange(_HEIGHT)[:, None]
+    surfaces = np.full((_HEIGHT, _WIDTH), Surface.SKY, np.uint8)
     for low, high, waves, colour in (
         (10, 46, 9, (186, 176, 158)),
         (3, 26, 22, (150, 158, 140)),
         (1, 13, 90, (92, 116, 98)),
     ):
-        sky[rows > _HORIZON - _hills(rng, low, high, waves)[None, :]] = colour
-    return np.asarray(np.clip(sky, 0, 255), np.uint8)
+        hill = rows > _HORIZON - _hills(rng, low, high, waves)[None, :]
+        sky[hill], surfaces[hill] = colour, Surface.VEGETATION
+    return np.asarray(np.clip(sky, 0, 255), np.uint8), surfaces
 
 
 class Sky:
-    """Draws the sky of any view; holds one strip of 5 MB."""
+    """Draws the sky of any view; holds one strip of 8 MB and its map of 3 MB."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        strip = paint_sky(rng)
+        strip, surfaces = paint_sky(rng)
         self._strip = np.hstack([strip, strip[:, :2048]])
+        self._surfaces = np.hstack([surfaces, surfaces[:, :2048]])
 
-    def draw(self, view: View, rows: int, out: Image) -> None:
-        """Fill the first `rows` rows of `out`, each at the heading and pitch of its own time."""
+    def draw(self, view: View, rows: int, out: Image, surfaces: Map | None = None) -> None:
+        """Fill the first `rows` rows of `out`, each at the heading and pitch of its own time.
+
+        Args:
+            view: Camera and pose.
+            rows: How many.
+            out: Picture, changed.
+            surfaces: The same rows are filled with what is seen.
+        """
         if rows <= 0:
             return
         camera, pose = view.camera, view.pose
@@ -75,10 +86,8 @@ class Sky:
         pitch = pose.pitch_rad + pose.pitch_rate_radps * dt_s
         rise = np.arctan((camera.centre_px[1] - v) / camera.focal_px) + pitch
         map_y = np.broadcast_to((_HORIZON - rise / _RAD_PER_PX)[:, None], map_x.shape)
-        out[:rows] = cv2.remap(
-            self._strip,
-            map_x.astype(np.float32),
-            np.ascontiguousarray(map_y, dtype=np.float32),
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+        maps = (map_x.astype(np.float32), np.ascontiguousarray(map_y, dtype=np.float32))
+        edge = cv2.BORDER_REPLICATE
+        out[:rows] = cv2.remap(self._strip, *maps, cv2.INTER_LINEAR, borderMode=edge)
+        if surfaces is not None:
+            surfaces[:rows] = cv2.remap(self._surfaces, *maps, cv2.INTER_NEAREST, borderMode=edge)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from syncline.sensors.synthetic.mesh import Colour, Mesh, MeshBuilder
+from syncline.sensors.synthetic.surfaces import Surface
 
 FACADES: tuple[Colour, ...] = (
     (150, 172, 190), (128, 140, 176), (176, 186, 194), (120, 132, 148), (104, 116, 160),
@@ -23,7 +24,7 @@ SEGMENT_M = 6.0
 
 def building(rng: np.random.Generator, length_m: float, height_m: float) -> Mesh:
     """A block along x with its front at y = 0, facing +y; windows lit at random."""
-    build = MeshBuilder()
+    build = MeshBuilder(Surface.STRUCTURE)
     colour = FACADES[int(rng.integers(len(FACADES)))]
     half = length_m / 2
     build.box((-half, -9.0, 0.0), (half, 0.0, height_m), colour)
@@ -76,7 +77,7 @@ def _shop(build: MeshBuilder, rng: np.random.Generator, half: float) -> None:
 
 def street_lamp() -> Mesh:
     """A lamp post whose arm reaches to +y."""
-    build = MeshBuilder()
+    build = MeshBuilder(Surface.POST)
     grey = (108.0, 106.0, 104.0)
     build.box((-0.07, -0.07, 0.0), (0.07, 0.07, 7.0), grey)
     build.box((-0.05, 0.0, 6.85), (0.05, 1.8, 7.0), grey)
@@ -86,7 +87,7 @@ def street_lamp() -> Mesh:
 
 def light_head(state: str) -> Mesh:
     """The signal head alone, facing -x, its lowest point at z = 0."""
-    build = MeshBuilder()
+    build = MeshBuilder(Surface.POST)
     build.box((-0.16, -0.22, 0.0), (0.16, 0.22, 1.1), (40, 40, 38))
     board = [(0.02, -0.34, -0.12), (0.02, 0.34, -0.12), (0.02, 0.34, 1.22), (0.02, -0.34, 1.22)]
     build.face(board, (30, 30, 30), inside=None, layer=-1)
@@ -101,7 +102,7 @@ def light_head(state: str) -> Mesh:
 
 def light_pole(reach_m: float, height_m: float = 5.9) -> Mesh:
     """Pole at the origin with an arm of `reach_m` towards +y."""
-    build = MeshBuilder()
+    build = MeshBuilder(Surface.POST)
     grey = (92.0, 92.0, 90.0)
     build.box((-0.09, -0.09, 0.0), (0.09, 0.09, height_m), grey)
     if reach_m > 0.0:
@@ -111,7 +112,7 @@ def light_pole(reach_m: float, height_m: float = 5.9) -> Mesh:
 
 def sign_post(rng: np.random.Generator) -> Mesh:
     """A round or square road sign facing -x."""
-    build = MeshBuilder()
+    build = MeshBuilder(Surface.POST)
     build.box((-0.03, -0.03, 0.0), (0.03, 0.03, 2.2), (120, 118, 116))
     kind = int(rng.integers(3))
     inside = (0.1, 0.0, 2.2)
@@ -128,7 +129,7 @@ def sign_post(rng: np.random.Generator) -> Mesh:
 
 def tunnel_segment(lamps: bool) -> Mesh:
     """Walls and ceiling of a tunnel, 6 m along x from the origin."""
-    build = MeshBuilder()
+    build = MeshBuilder(Surface.STRUCTURE)
     w, top, end = TUNNEL_HALF_M, TUNNEL_TOP_M, SEGMENT_M + 0.9
     for side in (-1.0, 1.0):
         y = side * w
@@ -154,7 +155,7 @@ def tunnel_segment(lamps: bool) -> Mesh:
             (end, y - side * 1.5, 0.02),
             (0, y - side * 1.5, 0.02),
         ]
-        build.face(kerb, (122, 124, 126), inside=None, layer=1)
+        build.face(kerb, (122, 124, 126), inside=None, layer=1, surface=Surface.PAVEMENT)
         if lamps:
             strip = [(1.5, y * 0.55, top - 0.02), (4.5, y * 0.55, top - 0.02),
                      (4.5, y * 0.6, top - 0.02), (1.5, y * 0.6, top - 0.02)]  # fmt: skip
@@ -166,7 +167,7 @@ def tunnel_segment(lamps: bool) -> Mesh:
 
 def portal(facing: float) -> Mesh:
     """The hillside and frame around a tunnel's mouth; `facing` -1 = seen when driving in."""
-    build = MeshBuilder()
+    build = MeshBuilder(Surface.STRUCTURE)
     w, top = TUNNEL_HALF_M, TUNNEL_TOP_M
     stone, hill = (142.0, 152.0, 158.0), (66.0, 112.0, 96.0)
     inside = (-facing, 0.0, 3.0)
@@ -177,9 +178,8 @@ def portal(facing: float) -> Mesh:
                        (13 * share, 9.3 * share), (w, 10 * share))  # fmt: skip
             slope = [(out, side * y, z) for y, z in outline]
             tone = 0.82 + 0.12 * k
-            build.face(
-                slope, (hill[0] * tone, hill[1] * tone, hill[2] * tone), inside=inside, layer=k - 2
-            )
+            shade = (hill[0] * tone, hill[1] * tone, hill[2] * tone)
+            build.face(slope, shade, inside=inside, layer=k - 2, surface=Surface.VEGETATION)
         frame = [
             (out, side * w, 0),
             (out, side * (w + 1.2), 0),
@@ -187,9 +187,8 @@ def portal(facing: float) -> Mesh:
             (out, side * w, top + 1.4),
         ]
         build.face(frame, stone, inside=inside, layer=1)
-    build.face(
-        [(out, -w, top), (out, w, top), (out, w, 10.0), (out, -w, 10.0)], hill, inside=inside
-    )
+    bank = [(out, -w, top), (out, w, top), (out, w, 10.0), (out, -w, 10.0)]
+    build.face(bank, hill, inside=inside, surface=Surface.VEGETATION)
     build.face(
         [(out, -w, top), (out, w, top), (out, w, top + 1.4), (out, -w, top + 1.4)],
         stone,

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from syncline.sensors.synthetic.surfaces import Map, Surface
+
 Image = NDArray[np.uint8]
 _SIZE = 192
 _KINDS = 5
@@ -52,9 +54,15 @@ class Trees:
             self._levels.append(levels)
 
     def draw(
-        self, out: Image, kind: int, foot_px: NDArray[np.float64], height_px: float, gain: float
+        self,
+        out: Image,
+        kind: int,
+        foot_px: NDArray[np.float64],
+        height_px: float,
+        gain: float,
+        surfaces: Map | None = None,
     ) -> None:
-        """Draw a tree with its foot at `foot_px` and `height_px` tall."""
+        """Draw a tree with its foot at `foot_px` and `height_px` tall, into the map too."""
         size = round(height_px)
         if size < 3:
             return
@@ -76,3 +84,5 @@ class Trees:
         lit = cv2.convertScaleAbs(colour, alpha=gain)
         solid = cv2.threshold(mask, 110, 255, cv2.THRESH_BINARY)[1]
         cv2.copyTo(lit, solid, out[top:bottom, left:right])
+        if surfaces is not None:
+            surfaces[top:bottom, left:right][solid > 0] = Surface.VEGETATION

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from syncline.sensors.synthetic.mesh import Colour, Mesh, MeshBuilder
+from syncline.sensors.synthetic.surfaces import Surface
 
 GLASS: Colour = (74.0, 64.0, 54.0)
 TYRE: Colour = (34.0, 33.0, 33.0)
@@ -63,7 +64,7 @@ CARS = (SEDAN, HATCH, SUV, VAN)
 
 def car(shape: Shape, paint: Colour, *, braking: bool = False) -> Mesh:
     """A car of some shape and paint."""
-    build = MeshBuilder()
+    build = MeshBuilder(Surface.VEHICLE)
     build.loft(shape.body, paint)
     _cabin(build, shape, paint)
     _wheels(build, shape.wheels, shape.wheel_m, shape.body[1][3] - 0.02)
@@ -150,7 +151,7 @@ def _lamps(
 
 def truck(paint: Colour, cargo: Colour, length_m: float = 7.5) -> Mesh:
     """A box truck; its origin is the middle."""
-    build = MeshBuilder()
+    build = MeshBuilder(Surface.VEHICLE)
     nose = length_m / 2
     split = nose - 1.9
     build.box((-nose, -1.2, 0.95), (split - 0.15, 1.2, 3.35), cargo)
@@ -178,7 +179,7 @@ def truck(paint: Colour, cargo: Colour, length_m: float = 7.5) -> Mesh:
 
 def bus(paint: Colour, length_m: float = 11.0) -> Mesh:
     """A city bus, labelled as a truck; its origin is the middle."""
-    build = MeshBuilder()
+    build = MeshBuilder(Surface.VEHICLE)
     nose = length_m / 2
     build.box((-nose, -1.25, 0.35), (nose, 1.25, 3.0), paint)
     for side in (-1.0, 1.0):
