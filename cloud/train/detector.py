@@ -38,6 +38,7 @@ from syncline.cloud.train.rendered import (
     load_drive,
     render_all,
 )
+from syncline.cloud.train.shipped_readme import put_section
 from syncline.edge.model.bundle import write_bundle
 from syncline.edge.model.golden import Golden, pack_golden
 from syncline.edge.model.manifest import DecoderSpec, GoldenSpec, InputSpec, Manifest, TargetSpec
@@ -231,7 +232,7 @@ def ship(
         "golden.npz": pack_golden(Golden(golden.image, tuple(outputs))),
     }
     write_bundle(folder, manifest, files)
-    (folder.parent / "README.md").write_text(readme(manifest, len(int8)), encoding="utf-8")
+    put_section(folder.parent / "README.md", manifest.name, readme(manifest, len(int8)))
 
 
 def golden_sample(detect: Detect, samples: Sequence[Sample], threshold: float) -> Sample:

@@ -5,12 +5,8 @@ from __future__ import annotations
 from syncline.cloud.train.rendered import FRAME_SIZE, SCORED_SIDE_PX, TEST_SEEDS, VISIBLE
 from syncline.edge.model.manifest import Manifest
 
-_README = """# Shipped bundles
-
-## road-detector
-
-A small detector (EdgeDet, {width}x{height}, {kilobytes} kB, {precision}) for cars, people, traffic
-lights and trucks. {origin}
+_README = """A small detector (EdgeDet, {width}x{height}, {kilobytes} kB, {precision}) for cars,
+people, traffic lights and trucks. {origin}
 
 **It was trained on rendered scenes alone** (`docs/synthetic-drive.md`), to show the system
 at work on the synthetic drive. It is not fit for real roads, nor for anything that matters.

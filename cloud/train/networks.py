@@ -21,7 +21,6 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 DETECTOR_STRIDES = (8, 16, 32)
-SEGMENTER_STRIDE = 4
 
 # exp(4) * stride 32 is 1747 px: larger than any input, small enough never to overflow.
 MAX_LOG_DISTANCE = 4.0

@@ -7,7 +7,7 @@ two of them. Pictures are kept as the camera gives them; `at_input` makes the ne
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,8 @@ from syncline.sensors.synthetic.labels import TruthBox
 from syncline.sensors.synthetic.light import Setting
 from syncline.sensors.synthetic.optics import Pinhole
 from syncline.sensors.synthetic.plan import Style, plan_scene
-from syncline.sensors.synthetic.render import Renderer
+from syncline.sensors.synthetic.render import Rendered, Renderer
+from syncline.sensors.synthetic.scene import Scene
 
 FRAME_SIZE = (640, 384)
 INPUT_SIZE = (480, 288)
@@ -66,20 +67,36 @@ def render_drive(
 
     Boxes with a side below `side_px` are marked `ignore`.
     """
+    found = frames_of(seed, frames)
+    return [_sample(shot.rendered.image, shot.rendered.boxes, side_px) for shot in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A frame of a drive: true time, where the camera is along the road, and what it sees."""
+
+    t_s: float
+    s_m: float
+    scene: Scene
+    rendered: Rendered
+
+
+def frames_of(
+    seed: int, frames: int = FRAMES_PER_DRIVE, *, surfaces: bool = False
+) -> Iterator[Shot]:
+    """Frames of one drive at random times and imperfect exposures, with `surfaces` as asked."""
     cv2.setNumThreads(1)
     rng = np.random.default_rng([seed, 9])
     scene = plan_scene(seed, DURATION_S, Style.random(rng))
     camera = Pinhole.for_size(*FRAME_SIZE, focal_share=float(rng.uniform(0.75, 1.1)))
     renderer = Renderer(scene, camera, sensor_mode(*FRAME_SIZE, fps=20.0), seed)
-    samples = []
     for k, t_s in enumerate(np.sort(rng.uniform(0.5, DURATION_S - 0.5, frames))):
-        ahead_m = scene.ego.distance(t_s) + 10.0
-        light = float(scene.light.at(ahead_m, float(t_s)))
+        s_m = float(scene.ego.distance(t_s))
+        light = float(scene.light.at(s_m + 10.0, float(t_s)))
         wrong = float(np.exp(rng.normal(-0.1, 0.5)))
         setting = Setting.of_total(wrong * min(1.0, (light / 0.08) ** 0.25) / light)
-        rendered = renderer.draw(float(t_s), setting, k)
-        samples.append(_sample(rendered.image, rendered.boxes, side_px))
-    return samples
+        rendered = renderer.draw(float(t_s), setting, k, surfaces=surfaces)
+        yield Shot(float(t_s), s_m, scene, rendered)
 
 
 def _sample(image: Image, truth: Sequence[TruthBox], side_px: float) -> Sample:

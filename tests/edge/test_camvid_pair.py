@@ -21,6 +21,7 @@ from syncline.cloud.models.frames import Frame, FrameSource
 from syncline.cloud.models.importer import ImportOptions, import_model
 from syncline.cloud.models.probe import Probe
 from syncline.cloud.models.targets import this_machine
+from syncline.cloud.train.shadow_score import lift, rank_correlation, wrong_share
 from syncline.edge.decode import LabelMap
 from syncline.edge.shadow import compare_labels
 
@@ -42,8 +43,9 @@ def trained(width: int, known: Any, folder: Path) -> Path:
     """Train one width by the recipe and export it."""
     from syncline.cloud.train import camvid
     from syncline.cloud.train.export import export_onnx
+    from syncline.cloud.train.segmentation import Recipe, train
 
-    net = camvid.train(known, camvid.Recipe(width=width))
+    net = train(known, Recipe(width=width), camvid.TASK)
     path = folder / f"w{width}.onnx"
     export_onnx(net, path, width=camvid.WIDTH, height=camvid.HEIGHT, outputs=("logits",))
     return path
@@ -76,24 +78,6 @@ def _miou(truth: Maps, found: Maps) -> float:
     return mean_iou(confusion(np.stack(truth), np.stack(found)))
 
 
-def _wrong(truth: Maps, found: Maps) -> NDArray[np.float64]:
-    """Share of wrong pixels of each frame, among those that are labelled."""
-    pairs = zip(truth, found, strict=True)
-    return np.array([np.mean((a != b)[a != 255]) for a, b in pairs])
-
-
-def lift(score: NDArray[np.float64], wrong: NDArray[np.float64]) -> float:
-    """Mean error of the tenth that a score picks, over the mean error."""
-    picked = np.argsort(score, kind="stable")[-max(len(score) // 10, 1) :]
-    return float(wrong[picked].mean() / wrong.mean())
-
-
-def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Spearman's."""
-    first, second = (np.argsort(np.argsort(x, kind="stable")) for x in (a, b))
-    return float(np.corrcoef(first, second)[0, 1])
-
-
 @pytest.mark.soak
 @pytest.mark.timeout(5400)
 def test_edge_36_the_wide_net_as_shadow_of_the_narrow_one(
@@ -111,12 +95,12 @@ def test_edge_36_the_wide_net_as_shadow_of_the_narrow_one(
 
     folder = shared_data / "images/camvid"
     known, held = camvid.split_by_time(camvid.read_pairs(folder / "val", folder / "valannot"))
-    truth = list(camvid.coarse(held.labels))
+    truth = list(camvid.TASK.coarsen(held.labels))
     nets = {
         width: measured(trained(width, known, tmp_path), known, held, truth, tmp_path)
         for width in (32, 56)
     }
-    wrong = _wrong(truth, nets[32].maps["int8"])
+    wrong = wrong_share(truth, nets[32].maps["int8"])
     pairs = zip(nets[32].maps["int8"], nets[56].maps["int8"], strict=True)
     score = np.array([compare_labels(a, b).score for a, b in pairs])
     rank = rank_correlation(score, wrong)
