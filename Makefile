@@ -17,8 +17,8 @@ peers: .venv-peers/ok .venv-openvino/ok   ## other runtimes for bench and soak t
 soak: .venv/dev.ok            ## long fault and statistics runs, also in virtual machines
 	-scripts/vm-packages
 	$(BIN)/python -m pytest -m soak -o timeout=1800 $(ARGS)
-train: .venv/dev.ok .venv/train.ok   ## train the shipped detector again (downloads torch)
-	$(BIN)/python -m syncline.cloud.train.detector $(ARGS)
+train: .venv/dev.ok .venv/train.ok   ## train a shipped network again: NET=detector or segmenter (downloads torch)
+	$(BIN)/python -m syncline.cloud.train.$(or $(NET),detector) $(ARGS)
 clean:
 	rm -rf .venv .venv-peers .venv-openvino build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 .venv/%.ok: pyproject.toml constraints.txt | $(BIN)/python

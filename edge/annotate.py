@@ -23,6 +23,7 @@ SUFFIXES = (".mp4", ".mov", ".mkv")
 TIME_BASE = Fraction(1, 90_000)
 _COLOURS = (
     (60, 76, 231), (219, 152, 52), (113, 204, 46), (15, 196, 241), (182, 89, 155), (34, 126, 230),
+    (94, 73, 52), (193, 182, 255), (128, 128, 0), (42, 42, 165), (255, 255, 0), (200, 200, 200),
 )  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def _caption(
 
 def draw_labels(image: NDArray[np.uint8], labels: LabelMap) -> None:
     """Lay a label map over a BGR picture, in place; class 0 stays clear."""
-    colours = np.array([(0, 0, 0), *(_COLOURS * 43)], dtype=np.uint8)[:256]
+    colours = np.array([(0, 0, 0), *(_COLOURS * 22)], dtype=np.uint8)[:256]
     full = labels.upsampled()
     shown = full > 0
     image[shown] = (image[shown] * 0.55 + colours[full[shown]] * 0.45).astype(np.uint8)

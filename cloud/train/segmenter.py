@@ -100,7 +100,8 @@ def quantised(net: torch.nn.Module, val: Sequence[Drive], work: Path) -> Nets:
     work.mkdir(parents=True)
     width, height = INPUT_SIZE
     export_onnx(net, work / "raw.onnx", width=width, height=height, outputs=("logits",))
-    options = ImportOptions(preset="edgeseg", labels=SURFACE_NAMES, name="road-segmenter")
+    options = ImportOptions(preset="edgeseg", labels=SURFACE_NAMES, name="road-segmenter",
+                            security_version=1)  # fmt: skip
     source = import_model(work / "raw.onnx", work / "fp32", options).bundle
     calibration, judged, truth = halves(val)
     report = quantize_bundle(

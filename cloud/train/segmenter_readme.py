@@ -30,8 +30,8 @@ of an x86 without VNNI.
 {real}"""
 
 _REAL = """
-On real pictures it fails: on {frames:.0f} labelled CamVid frames its road has an IoU of {iou:.2f}
-with theirs. Bring your own model there.
+For information: on {frames:.0f} labelled CamVid frames, real pictures, its road has an IoU of
+{iou:.2f} with theirs (int8; fp32 {iou_fp32:.2f}). Bring your own model there.
 """
 
 
