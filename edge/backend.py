@@ -1,18 +1,13 @@
-"""The only importer of onnxruntime at run time.
-
-Spinning is off: a 20 ms gap between frames would burn 20 ms of CPU. Denormals are never flushed by
-a session switch, which does not reach the calling thread; `model check` flushes them in the file.
-"""
+"""One loaded model: which provider runs it, where its compiled form is kept, and its runs."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import os
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,26 +15,34 @@ from numpy.typing import NDArray
 from syncline.edge.cache import ModelCache, cache_key
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.model.manifest import Manifest
+from syncline.edge.plugins import (
+    absences,
+    configured,
+    identity,
+    register_plugin,
+)
 from syncline.edge.providers import (
     CPU,
     Host,
+    Plan,
     check_assignment,
     check_device_class,
+    is_emulated,
     plan,
-    provider_options,
+)
+from syncline.edge.session import (
+    RUNTIME,
+    RUNTIME_VERSION,
+    Chosen,
+    SessionSpec,
+    StopSwitch,
+    available_providers,
+    open_session,
+    operators_by_provider,
+    reason,
 )
 from syncline.errors import DeadlineError, InferenceError, ManifestError, ProviderError
 
-# The wheels from 1.29 on resolve a vendor's host unless this stands before the import.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-
-import onnxruntime as ort
-
-RUNTIME_VERSION: Final[str] = str(ort.__version__)
-RUNTIME: Final[str] = f"onnxruntime {RUNTIME_VERSION}"
-"""What a golden output computed here names in `target.runtime`."""
-
-_ERROR_SEVERITY = 3
 _ORT_TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}
 _log = logging.getLogger(__name__)
 
@@ -58,6 +61,8 @@ class BackendOptions:
             over what runs, as with the program itself.
         any_device_class: Load builds for other hardware too (to inspect them, not to serve).
         plugins: Execution provider libraries to register, name and path.
+        provider_options: Options of providers by their names, over ours; `device` names the kind
+            of device that a plug-in is to take (`npu`, `gpu`, `cpu`).
     """
 
     intra_op_threads: int = 1
@@ -67,20 +72,7 @@ class BackendOptions:
     cache_dir: Path | None = None
     any_device_class: bool = False
     plugins: tuple[tuple[str, Path], ...] = ()
-
-
-class StopSwitch:
-    """Stops one run from another thread."""
-
-    def __init__(self) -> None:
-        self._options = ort.RunOptions()
-        self._options.log_severity_level = 4  # a stopped run is no error of the runtime
-        self.stopped = False
-
-    def stop(self) -> None:
-        """Make the run that holds this switch end within milliseconds."""
-        self.stopped = True
-        self._options.terminate = True
+    provider_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -95,6 +87,7 @@ class Backend:
         node_share: Share of the graph's nodes on the requested provider.
         from_cache: Whether the optimised model came from the cache.
         output_shapes: Declared shapes, in the order of `decoder.outputs`.
+        runtime: What computes: the runtime, and the provider where it is not the CPU's.
     """
 
     manifest: Manifest
@@ -104,6 +97,7 @@ class Backend:
     node_share: float
     from_cache: bool
     output_shapes: tuple[tuple[int | str | None, ...], ...]
+    runtime: str
     _session: Any = field(repr=False)
 
     @classmethod
@@ -124,19 +118,27 @@ class Backend:
             check_device_class(manifest.target.device_class, Host.this(), available)
         given = options.strict_provider
         strict = manifest.target.strict_provider if given is None else given
-        chosen = plan(options.providers or manifest.target.providers, available, strict=strict)
-        session, from_cache = _open_cached(bundle, chosen.providers, options)
-        counts = _nodes_by_provider(session)
-        _check_input(session, manifest)
+        chosen = plan(
+            options.providers or manifest.target.providers,
+            available,
+            strict=strict,
+            absent=absences(name for name, _ in options.plugins),
+        )
+        opened = _Opener(bundle, options, strict=strict).open(chosen)
+        counts = {
+            name: sum(ops.values()) for name, ops in operators_by_provider(opened.session).items()
+        }
+        _check_input(opened.session, manifest)
         return cls(
             manifest=manifest,
             digest=bundle.digest,
-            ep_requested=chosen.requested,
+            ep_requested=opened.plan.requested,
             ep_actual=max(counts, key=lambda name: counts[name], default=CPU),
-            node_share=check_assignment(counts, chosen, strict=strict),
-            from_cache=from_cache,
-            output_shapes=_output_shapes(session, manifest),
-            _session=session,
+            node_share=check_assignment(counts, opened.plan, strict=strict),
+            from_cache=opened.from_cache,
+            output_shapes=_output_shapes(opened.session, manifest),
+            runtime=_runtime_name(counts, opened.picked),
+            _session=opened.session,
         )
 
     def run(
@@ -156,7 +158,7 @@ class Backend:
             InferenceError: The runtime refused the tensor or failed.
         """
         manifest = self.manifest
-        run_options = None if stop is None else stop._options
+        run_options = None if stop is None else stop.run_options
         try:
             outputs: list[NDArray[np.generic]] = self._session.run(
                 manifest.decoder.outputs, {manifest.input.name: tensor}, run_options
@@ -171,124 +173,106 @@ class Backend:
         return outputs
 
 
-class KernelSession:
-    """A tiny graph of our own, run on the CPU as a kernel.
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    session: Any
+    plan: Plan
+    from_cache: bool
+    picked: tuple[Chosen, ...] = ()
 
-    Args:
-        graph: ONNX bytes.
-    """
 
-    def __init__(self, graph: bytes) -> None:
-        self._session = ort.InferenceSession(
-            graph, _session_options(BackendOptions()), providers=[CPU]
+class _Opener:
+    """Makes the session of a bundle on the best of the providers that can start."""
+
+    def __init__(self, bundle: Bundle, options: BackendOptions, *, strict: bool) -> None:
+        self._model = bundle.model_bytes()
+        self._manifest = bundle.manifest
+        self._options = options
+        self._strict = strict
+        self._spec = SessionSpec(threads=options.intra_op_threads, spinning=options.spinning)
+
+    def open(self, chosen: Plan) -> _Opened:
+        """Try the providers in order; warns once when the first of them cannot run the model.
+
+        Raises:
+            ManifestError: The graph is at fault: the CPU refuses it too.
+            ProviderError: `strict`, and the first provider cannot run it.
+        """
+        failed: list[str] = []
+        rest = chosen.providers
+        while rest != (CPU,):
+            try:
+                session, picked = self._accelerated(rest)
+            except ManifestError as error:
+                why = reason(error.__cause__ or error)
+                failed.append(f"{rest[0]} cannot run {self._manifest.name!r}: {why}")
+                rest = (CPU,) if self._strict else rest[1:]
+            else:
+                return self._told(_Opened(session, chosen, False, picked), rest, failed)
+        opened = _Opened(*self._on_cpu(chosen))
+        if failed and self._strict:
+            raise ProviderError(
+                failed[0],
+                remedy="Check its device, driver and options; `syncline model check --provider` "
+                "says which operators it lacks",
+            )
+        return self._told(opened, rest, failed)
+
+    @staticmethod
+    def _told(opened: _Opened, providers: tuple[str, ...], failed: Sequence[str]) -> _Opened:
+        if failed:
+            _log.warning("%s: running on %s instead", "; ".join(failed), providers[0])
+        for one in opened.picked:
+            if one.device is not None and is_emulated(one.name, one.device.kind):
+                _log.warning("%s runs in software here: for tests, not to serve with", one.name)
+        return dataclasses.replace(opened, plan=Plan(opened.plan.requested, providers))
+
+    def _accelerated(self, providers: Sequence[str]) -> tuple[Any, tuple[Chosen, ...]]:
+        """A session on accelerators, which keep their own compiled form in the cache's folder."""
+        picked = self._pick(providers, None)
+        if self._options.cache_dir is not None:
+            key = self._key(providers, [identity(one) for one in picked])
+            picked = self._pick(providers, ModelCache(self._options.cache_dir, key).folder())
+        return open_session(self._model, picked, self._spec), picked
+
+    def _pick(self, providers: Sequence[str], folder: Path | None) -> tuple[Chosen, ...]:
+        given, precision = self._options.provider_options, self._manifest.target.precision
+        return tuple(
+            configured(name, given.get(name), cache=folder, precision=precision)
+            for name in providers
         )
 
-    def run(self, feed: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.generic]]:
-        """All outputs of the graph."""
-        outputs: list[NDArray[np.generic]] = self._session.run(None, dict(feed))
-        return outputs
+    def _on_cpu(self, chosen: Plan) -> tuple[Any, Plan, bool]:
+        """(session on the CPU, plan, whether its optimised graph came from the cache).
+
+        Raises:
+            ManifestError: The runtime refuses the graph.
+        """
+        spec = self._spec
+        if self._options.cache_dir is None:
+            return open_session(self._model, (), spec), chosen, False
+        cache = ModelCache(self._options.cache_dir, self._key((CPU,), ()))
+        stored = cache.read()
+        if stored is not None:
+            try:
+                ready = dataclasses.replace(spec, optimise=False)
+                return open_session(stored, (), ready), chosen, True
+            except ManifestError:
+                cache.forget()
+        with cache.writing() as target:
+            saving = dataclasses.replace(spec, save_to=target)
+            return open_session(self._model, (), saving), chosen, False
+
+    def _key(self, providers: Sequence[str], identities: Sequence[str]) -> str:
+        digest = self._manifest.files["model.onnx"]
+        return cache_key(digest, RUNTIME_VERSION, Host.this(), providers, identities)
 
 
-def available_providers() -> tuple[str, ...]:
-    """Providers of this runtime, plug-ins included."""
-    built_in = [str(name) for name in ort.get_available_providers()]
-    plugged = [str(device.ep_name) for device in ort.get_ep_devices()]
-    return tuple(dict.fromkeys(name for name in built_in + plugged if not name.startswith("Azure")))
-
-
-_PLUGIN_LOCK = threading.Lock()
-_REGISTERED: set[str] = set()
-"""Mirrors the runtime's own list, which is one per process and cannot be asked."""
-
-
-def register_plugin(name: str, path: Path) -> None:
-    """Load an execution provider library into the process; a second time does nothing.
-
-    Warns when it loads and finds no device here: providers look for their vendor's hardware.
-
-    Raises:
-        ProviderError: The library cannot be loaded.
-    """
-    with _PLUGIN_LOCK:
-        if name in _REGISTERED or name in available_providers():
-            return
-        try:
-            ort.register_execution_provider_library(name, str(path))
-        except Exception as error:
-            raise ProviderError(
-                f"the provider library {path} cannot be loaded: {_first_line(error)}",
-                remedy="Check the path, and that it was built for this runtime's version",
-            ) from error
-        _REGISTERED.add(name)
-        if name not in available_providers():
-            _log.warning("the provider library %s finds no device for %s here", path, name)
-
-
-def _session_options(options: BackendOptions) -> Any:
-    session_options = ort.SessionOptions()
-    session_options.intra_op_num_threads = options.intra_op_threads
-    session_options.inter_op_num_threads = 1
-    session_options.log_severity_level = _ERROR_SEVERITY
-    spinning = "1" if options.spinning else "0"
-    session_options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
-    session_options.add_session_config_entry("session.inter_op.allow_spinning", spinning)
-    session_options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    return session_options
-
-
-def _open_cached(
-    bundle: Bundle, providers: Sequence[str], options: BackendOptions
-) -> tuple[Any, bool]:
-    """(session, whether its optimised graph came from the cache).
-
-    Only CPU graphs are written out; accelerators keep their own compiled form in the same folder.
-    """
-    model = bundle.model_bytes()
-    if options.cache_dir is None:
-        return _open(model, providers, options, None), False
-    key = cache_key(bundle.manifest.files["model.onnx"], RUNTIME_VERSION, Host.this(), providers)
-    cache = ModelCache(options.cache_dir, key)
-    if tuple(providers) != (CPU,):
-        return _open(model, providers, options, cache.folder()), False
-    stored = cache.read()
-    if stored is not None:
-        try:
-            return _open(stored, providers, options, None, optimise=False), True
-        except ManifestError:
-            cache.forget()
-    with cache.writing() as target:
-        session = _open(model, providers, options, None, save_to=target)
-    return session, False
-
-
-def _open(
-    model: bytes,
-    providers: Sequence[str],
-    options: BackendOptions,
-    cache: Path | None,
-    *,
-    save_to: Path | None = None,
-    optimise: bool = True,
-) -> Any:
-    session_options = _session_options(options)
-    if save_to is not None:
-        session_options.optimized_model_filepath = str(save_to)
-    if not optimise:
-        session_options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        built_in = set(ort.get_available_providers())
-        plugged = [name for name in providers if name not in built_in]
-        if plugged:
-            devices = [d for d in ort.get_ep_devices() if d.ep_name in plugged]
-            session_options.add_provider_for_devices(devices, {})
-            return ort.InferenceSession(model, session_options)
-        configured = [(name, provider_options(name, cache)) for name in providers]
-        return ort.InferenceSession(model, session_options, providers=configured)
-    except Exception as error:
-        raise ManifestError(
-            f"the runtime refuses the model: {_first_line(error)}",
-            remedy="Run `syncline model check` on it",
-        ) from error
+def _runtime_name(counts: Mapping[str, int], picked: Sequence[Chosen]) -> str:
+    """The runtime, with the providers other than the CPU's that took nodes, and their versions."""
+    versions = {one.name: one.device.version for one in picked if one.device is not None}
+    names = [f"{n} {versions.get(n, '')}".strip() for n in sorted(counts) if n != CPU]
+    return ", ".join([RUNTIME, *names])
 
 
 def _check_input(session: Any, manifest: Manifest) -> None:
@@ -320,20 +304,8 @@ def _output_shapes(session: Any, manifest: Manifest) -> tuple[tuple[int | str | 
     return tuple(shapes[name] for name in manifest.decoder.outputs)
 
 
-def _nodes_by_provider(session: Any) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for subgraph in session.get_provider_graph_assignment_info():
-        name = str(subgraph.ep_name)
-        counts[name] = counts.get(name, 0) + len(subgraph.get_nodes())
-    return counts
-
-
 def _typed(error: Exception, manifest: Manifest) -> InferenceError:
     return InferenceError(
-        f"the run of {manifest.name!r} failed: {_first_line(error)}",
+        f"the run of {manifest.name!r} failed: {reason(error)}",
         remedy="Run `syncline model check` on the bundle",
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -19,9 +19,24 @@ MAX_CACHED_BYTES = 1 << 30
 _FORMAT = "1"
 
 
-def cache_key(model_sha256: str, runtime: str, host: Host, providers: Sequence[str]) -> str:
-    """Key of an optimised model: its digest, the runtime, the CPU and its flags, the providers."""
+def cache_key(
+    model_sha256: str,
+    runtime: str,
+    host: Host,
+    providers: Sequence[str],
+    identities: Sequence[str] = (),
+) -> str:
+    """Key of an optimised model: its digest, the runtime, the CPU and its flags, the providers.
+
+    Args:
+        model_sha256: Digest of the graph.
+        runtime: Version of the runtime.
+        host: The CPU.
+        providers: Their names, in order.
+        identities: Of plug-ins: version, library, hardware and options.
+    """
     parts = [_FORMAT, model_sha256, runtime, host.machine, *sorted(host.flags), "|", *providers]
+    parts += [f"|{identity}" for identity in identities]
     return hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()
 
 

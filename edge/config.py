@@ -182,6 +182,9 @@ class ModelSection(Section, frozen=True, kw_only=True):
         security_floor: Least `security_version` accepted.
         plugins: Libraries of execution providers that the runtime does not bring, by the
             provider's name; a bundle names the provider that it wants.
+        providers: Execution providers in order of preference, instead of the bundle's.
+        strict_provider: Whether the first must run the model, instead of what the bundle says.
+        provider_options: Options by the provider's name; `device` is the kind that a plug-in takes.
     """
 
     bundle: str = "road-detector"
@@ -194,6 +197,9 @@ class ModelSection(Section, frozen=True, kw_only=True):
     threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     security_floor: Annotated[int, msgspec.Meta(ge=0)] = 0
     plugins: dict[str, str] = msgspec.field(default_factory=dict)
+    providers: Annotated[tuple[str, ...], msgspec.Meta(max_length=8)] = ()
+    strict_provider: bool | None = None
+    provider_options: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
 
 
 class RecordSection(Section, frozen=True, kw_only=True):

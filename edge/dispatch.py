@@ -14,10 +14,10 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from syncline.edge.backend import StopSwitch
 from syncline.edge.job import Drop, DropReason, Frame, Result
 from syncline.edge.queue import MAX_LANES, Dropped, Lane, QueuePolicy, Schedule
 from syncline.edge.serving import Callbacks, Serving
+from syncline.edge.session import StopSwitch
 from syncline.edge.slot import ModelSlot
 from syncline.edge.watchdog import Watchdog
 from syncline.edge.worker import Job, Worker

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from syncline.edge.backend import RUNTIME, Backend, BackendOptions, StopSwitch
+from syncline.edge.backend import Backend, BackendOptions
 from syncline.edge.decode import decoder_for
 from syncline.edge.decode.types import Decoded, Decoder
 from syncline.edge.job import Frame, Latencies, Result
@@ -24,6 +24,7 @@ from syncline.edge.model.bundle import Bundle
 from syncline.edge.model.golden import GoldenProof, compare
 from syncline.edge.outputs import StuckDetector, implausible, not_finite
 from syncline.edge.preprocess import Geometry, Preprocessor, reduction_of
+from syncline.edge.session import StopSwitch
 from syncline.errors import (
     DeadlineError,
     HealthProofError,
@@ -228,7 +229,7 @@ def _prove(bundle: Bundle, backend: Backend, decoder: Decoder) -> GoldenProof:
     golden = bundle.golden()
     tensor, geometry = Preprocessor(bundle.manifest.input)(golden.frame)
     outputs = _limited_run(backend, tensor)
-    same_runtime = bundle.manifest.target.runtime in ("", RUNTIME)
+    same_runtime = bundle.manifest.target.runtime in ("", backend.runtime)
     proof = compare(golden, outputs, bundle.manifest.golden, same_runtime=same_runtime)
     _check_decoded(decoder(outputs, geometry), outputs, bundle)
     for _ in range(_WARM_RUNS):

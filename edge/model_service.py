@@ -80,6 +80,9 @@ def _backend(section: ModelSection, cache: Path) -> BackendOptions:
         intra_op_threads=section.threads,
         cache_dir=cache,
         plugins=tuple((name, Path(path)) for name, path in section.plugins.items()),
+        providers=section.providers or None,
+        strict_provider=section.strict_provider,
+        provider_options=section.provider_options,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 import logging
 import platform
 from collections.abc import Mapping, Sequence
@@ -13,6 +15,7 @@ from syncline.errors import ProviderError
 CPU = "CPUExecutionProvider"
 MIN_NODE_SHARE = 0.95
 """An accelerator that takes less of the graph than this is warned about."""
+_EMULATED_ON_CPU = frozenset({"WebGpuExecutionProvider", "QNNExecutionProvider"})
 
 _log = logging.getLogger(__name__)
 _CPUINFO = Path("/proc/cpuinfo")
@@ -24,7 +27,24 @@ _ACCELERATED: Mapping[str, str] = {
     "coreml": "CoreMLExecutionProvider",
     "migraphx": "MIGraphXExecutionProvider",
     "rocm": "ROCMExecutionProvider",
+    "webgpu": "WebGpuExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
 }
+_SOURCES: Mapping[str, str] = {
+    "TensorrtExecutionProvider": "Install onnxruntime-gpu in place of onnxruntime, and TensorRT",
+    "CUDAExecutionProvider": "Install onnxruntime-gpu in place of onnxruntime, and CUDA",
+    "OpenVINOExecutionProvider": "Install the plug-in onnxruntime-ep-openvino and name its library "
+    "in model.plugins, or onnxruntime-openvino in place of onnxruntime",
+    "QNNExecutionProvider": "Install the plug-in onnxruntime-qnn and name its library in "
+    "model.plugins",
+    "WebGpuExecutionProvider": "Install the plug-in onnxruntime-ep-webgpu and name its library in "
+    "model.plugins",
+    "CoreMLExecutionProvider": "It is part of onnxruntime on macOS alone",
+    "MIGraphXExecutionProvider": "Install AMD's onnxruntime-migraphx in place of onnxruntime",
+    "ROCMExecutionProvider": "ONNX Runtime has dropped it: use MIGraphXExecutionProvider",
+    "XnnpackExecutionProvider": "Build onnxruntime with --use_xnnpack; it is in no wheel for Linux",
+}
+"""What a user must do to have a provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +105,20 @@ class Plan:
         return self.providers[0] != self.requested
 
 
-def plan(wanted: Sequence[str], available: Sequence[str], *, strict: bool) -> Plan:
+def plan(
+    wanted: Sequence[str],
+    available: Sequence[str],
+    *,
+    strict: bool,
+    absent: Mapping[str, str] | None = None,
+) -> Plan:
     """Choose among the providers that are there; warns once when the first is not.
+
+    Args:
+        wanted: Providers in order of preference.
+        available: Those that can run a model here.
+        strict: Refuse to do without the first.
+        absent: Why plug-ins that are configured cannot run here.
 
     Raises:
         ProviderError: `strict`, and the first provider is not there.
@@ -94,14 +126,40 @@ def plan(wanted: Sequence[str], available: Sequence[str], *, strict: bool) -> Pl
     requested = wanted[0] if wanted else CPU
     chosen = [name for name in wanted if name in available and name != CPU]
     if requested != CPU and requested not in available:
-        message = f"{requested} was asked for; this runtime has {', '.join(available)}"
+        why = (absent or {}).get(requested) or f"this runtime has {', '.join(available)}"
+        message = f"{requested} was asked for; {why}"
         if strict:
-            raise ProviderError(
-                message,
-                remedy="Install the runtime for that device, or set target.strict_provider = false",
-            )
+            raise ProviderError(message, remedy=_remedy(requested, absent or {}))
         _log.warning("%s: running on %s instead", message, (chosen or [CPU])[0])
     return Plan(requested, (*chosen, CPU))
+
+
+def _remedy(name: str, absent: Mapping[str, str]) -> str:
+    """What to do about a provider that is not there."""
+    instead = "set target.strict_provider = false"
+    if name in absent:
+        return f"Check its device and driver, or {instead}"
+    if name in _SOURCES:
+        return f"{_SOURCES[name]}; or {instead}"
+    known = {_stem(known): known for known in (*_SOURCES, CPU)}
+    close = difflib.get_close_matches(_stem(name), known, n=1)
+    if close:
+        return f"Did you mean {known[close[0]]}?"
+    return f"Name its library in model.plugins, or {instead}"
+
+
+def _stem(name: str) -> str:
+    return name.lower().removesuffix("executionprovider")
+
+
+def is_emulated(name: str, kind: str) -> bool:
+    """Whether a provider of GPUs or NPUs runs without one: in software, on the CPU, far slower.
+
+    Args:
+        name: The provider.
+        kind: Of its device: `npu`, `gpu` or `cpu`.
+    """
+    return kind == "cpu" and name in _EMULATED_ON_CPU
 
 
 def check_device_class(device_class: str, host: Host, available: Sequence[str]) -> None:
@@ -121,26 +179,60 @@ def check_device_class(device_class: str, host: Host, available: Sequence[str]) 
         )
 
 
-def provider_options(name: str, cache: Path | None) -> dict[str, str]:
-    """Options of one provider; compiled models go to `cache`, a folder of this model alone."""
-    options: dict[str, str] = {}
-    if name == "OpenVINOExecutionProvider":
-        options["device_type"] = "CPU"
-        # The plug-in's own default is bfloat16 on such CPUs: slower here, and another result.
-        options["precision"] = "ACCURACY"
+def provider_options(
+    name: str, cache: Path | None, precision: str = "fp32", device: tuple[str, str] | None = None
+) -> dict[str, str]:
+    """Options of one provider; compiled models go to `cache`, a folder of this model alone.
+
+    Args:
+        name: The provider.
+        cache: Folder; None = keep nothing.
+        precision: `target.precision` of the manifest.
+        device: Of a plug-in: kind of its device, and the provider's own name of it.
+    """
+    if device is not None:
+        return _plugin_options(name, cache, *device)
+    options = dict(_FIXED.get(name, {}))
+    if name == "TensorrtExecutionProvider":
+        # TensorRT makes no int8 or float16 layer, whatever the graph says, until it may.
+        options["trt_int8_enable"] = "1" if "8" in precision else "0"
+        options["trt_fp16_enable"] = "1" if precision == "fp16" else "0"
     if cache is None:
         return options
-    key = {
-        "OpenVINOExecutionProvider": "cache_dir",
-        "CoreMLExecutionProvider": "ModelCacheDirectory",
-        "TensorrtExecutionProvider": "trt_engine_cache_path",
-        "MIGraphXExecutionProvider": "migraphx_model_cache_dir",
-    }.get(name)
-    if key is not None:
+    for key in _CACHE_KEYS.get(name, ()):
         options[key] = str(cache)
     if name == "TensorrtExecutionProvider":
-        options["trt_engine_cache_enable"] = "1"
+        options["trt_engine_cache_enable"] = options["trt_timing_cache_enable"] = "1"
     return options
+
+
+_FIXED: Mapping[str, Mapping[str, str]] = {
+    # The plug-in's own default is bfloat16 on such CPUs: slower here, and another result.
+    "OpenVINOExecutionProvider": {"device_type": "CPU", "precision": "ACCURACY"},
+    "QNNExecutionProvider": {"backend_type": "htp"},
+    # Its default format computes float32 graphs in float16.
+    "CoreMLExecutionProvider": {"ModelFormat": "MLProgram"},
+}
+_CACHE_KEYS: Mapping[str, tuple[str, ...]] = {
+    "OpenVINOExecutionProvider": ("cache_dir",),
+    "CoreMLExecutionProvider": ("ModelCacheDirectory",),
+    "TensorrtExecutionProvider": ("trt_engine_cache_path", "trt_timing_cache_path"),
+    "MIGraphXExecutionProvider": ("migraphx_model_cache_dir",),
+}
+
+
+def _plugin_options(name: str, cache: Path | None, kind: str, label: str) -> dict[str, str]:
+    """Options of a plug-in: it knows its device, and OpenVINO's take another form."""
+    if name == "OpenVINOExecutionProvider":
+        # What the built-in provider takes as options is ignored by the plug-in, with a warning.
+        loaded = {"EXECUTION_MODE_HINT": "ACCURACY"}
+        if cache is not None:
+            loaded["CACHE_DIR"] = str(cache)
+        return {"load_config": json.dumps({(label or kind.upper()).partition(".")[0]: loaded})}
+    if name == "QNNExecutionProvider":
+        # On a CPU device it emulates the NPU; it has no default there.
+        return {"backend_type": "gpu" if kind == "gpu" else "htp"}
+    return {}
 
 
 def check_assignment(counts: Mapping[str, int], chosen: Plan, *, strict: bool) -> float:

@@ -6,11 +6,11 @@ import threading
 from dataclasses import dataclass
 from typing import Protocol
 
-from syncline.edge.backend import StopSwitch
 from syncline.edge.engine import Engine
 from syncline.edge.job import Frame, Result
 from syncline.edge.preprocess import Preprocessor
 from syncline.edge.queue import Lane
+from syncline.edge.session import StopSwitch
 from syncline.edge.slot import SlotState
 
 

@@ -7,7 +7,7 @@ worth knowing. Nothing is changed here: `syncline model import` makes the repair
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,14 +31,16 @@ from syncline.cloud.models.graph import (
 )
 from syncline.cloud.models.quantize import activation_types, quantised_weight_range
 from syncline.cloud.models.runtime import (
+    CPU,
     RUNTIME,
-    available_providers,
-    left_to_cpu,
     max_ir_version,
     max_opset,
+    placement,
 )
 from syncline.cloud.models.speed import Timing, compare_models
 from syncline.cloud.models.targets import TARGETS, this_machine
+from syncline.edge.plugins import configured
+from syncline.edge.session import available_providers
 from syncline.errors import ModelError
 
 Severity = Literal["error", "warning", "info"]
@@ -119,6 +121,7 @@ def diagnose(
     *,
     device_class: str | None = None,
     providers: Sequence[str] = (),
+    provider_options: Mapping[str, Mapping[str, str]] | None = None,
     cpu_ns: Callable[[], int] | None = None,
     runs: int = 5,
 ) -> Diagnosis:
@@ -128,6 +131,7 @@ def diagnose(
         path: ONNX file.
         device_class: Target to hold int8 types against.
         providers: Execution providers to look for unsupported operators of.
+        provider_options: Their options, by name.
         cpu_ns: CPU time of this thread, to measure speed; None = do not run the model.
         runs: Rounds of the measurement.
 
@@ -141,7 +145,9 @@ def diagnose(
         return Diagnosis((Finding("unreadable", "error", error.message, error.remedy),))
     findings = [*_file(model, len(data)), *_graph(model)]
     if not any(f.severity == "error" for f in findings):
-        findings += [*_numbers(model, device_class), *_shape(model), *_operators(model, providers)]
+        findings += [*_numbers(model, device_class), *_shape(model), *_operators(model)]
+        for name in providers:
+            findings += _provider(model, name, (provider_options or {}).get(name, {}))
     macs, measured = _speed(model, findings, cpu_ns, runs)
     order = ("error", "warning", "info")
     counts = Counter(node.op_type for node in model.graph.node)
@@ -271,8 +277,8 @@ def _shape(model: onnx.ModelProto) -> Iterator[Finding]:
             )
 
 
-def _operators(model: onnx.ModelProto, providers: Sequence[str]) -> Iterator[Finding]:
-    """What int8 hurts, and what providers do not run."""
+def _operators(model: onnx.ModelProto) -> Iterator[Finding]:
+    """What int8 hurts."""
     counts = Counter(node.op_type for node in model.graph.node)
     slow = {name: n for name, n in counts.items() if name in _SLOW_ACTIVATIONS}
     convolutions = counts["Conv"]
@@ -304,33 +310,38 @@ def _operators(model: onnx.ModelProto, providers: Sequence[str]) -> Iterator[Fin
             "`syncline model quantize` measures it and refuses what does not pay",
         )
     yield from _resizes(model)
-    for provider in providers:
-        yield from _provider(model, provider)
 
 
-def _provider(model: onnx.ModelProto, provider: str) -> Iterator[Finding]:
+def _provider(
+    model: onnx.ModelProto, provider: str, options: Mapping[str, str]
+) -> Iterator[Finding]:
     """What a provider leaves to the CPU; only a machine that has it can tell."""
     if provider not in available_providers():
         yield Finding(
             "provider-not-checked",
             "info",
             f"{provider} is not on this machine, so its operators were not checked",
-            "Run `syncline model check` on the device",
+            "Run `syncline model check` on the device; a plug-in's library is named by --plugin",
         )
         return
     try:
-        left = left_to_cpu(serialise(model), provider)
+        placed = placement(serialise(model), configured(provider, options))
     except ModelError as error:
         yield Finding("provider-refuses", "error", error.message, error.remedy)
         return
+    left = placed.get(CPU, {}) if provider != CPU else {}
+    total = sum(sum(operators.values()) for operators in placed.values())
+    taken = 100.0 * sum(placed.get(provider, {}).values()) / max(total, 1)
     if left:
         shown = ", ".join(f"{n} {name}" for name, n in sorted(left.items()))
         yield Finding(
             "unsupported-operator",
             "warning",
-            f"{provider} leaves {shown} to the CPU",
+            f"{provider} takes {taken:.0f} % of {total} nodes and leaves {shown} to the CPU",
             "Replace these operators, or use another provider",
         )
+    else:
+        yield Finding("provider-takes-all", "info", f"{provider} takes all {total} nodes", "")
 
 
 def _is_depthwise(node: onnx.NodeProto) -> bool:

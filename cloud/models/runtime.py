@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,14 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import: the runtime repo
 import onnxruntime as ort
 
 from syncline.cloud.models.graph import first_line
-from syncline.errors import ModelError
+from syncline.edge.session import (
+    Chosen,
+    SessionSpec,
+    open_session,
+    operators_by_provider,
+    reason,
+)
+from syncline.errors import ManifestError, ModelError
 
 Array = NDArray[np.generic]
 
@@ -142,31 +149,20 @@ def _loads(opset: int, ir_version: int) -> bool:
     return True
 
 
-def available_providers() -> Sequence[str]:
-    """Execution providers of the installed runtime."""
-    return list(ort.get_available_providers())
-
-
-def left_to_cpu(data: bytes, provider: str) -> dict[str, int]:
-    """Operators that a provider of this machine leaves to the CPU, with how many nodes of each.
+def placement(data: bytes, provider: Chosen) -> dict[str, dict[str, int]]:
+    """How many nodes of each operator a provider of this machine takes, and what the CPU gets.
 
     The runtime itself is asked: printed tables age, and hold for other versions.
+
+    Args:
+        data: The model.
+        provider: With its device and options.
 
     Raises:
         ModelError: The runtime refuses the model with this provider.
     """
-    options = ort.SessionOptions()
-    options.log_severity_level = _FATAL_ONLY
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    providers = list(dict.fromkeys((provider, CPU)))
     try:
-        session = ort.InferenceSession(data, options, providers=providers)
-        parts = session.get_provider_graph_assignment_info()
-    except Exception as error:
-        raise ModelError(f"{provider} refuses the model: {first_line(error)}") from error
-    counts: dict[str, int] = {}
-    for part in parts:
-        if part.ep_name == CPU and provider != CPU:
-            for node in part.get_nodes():
-                counts[node.op_type] = counts.get(node.op_type, 0) + 1
-    return counts
+        return operators_by_provider(open_session(data, [provider], SessionSpec()))
+    except ManifestError as error:
+        why = reason(error.__cause__ or error)
+        raise ModelError(f"{provider.name} refuses the model: {why}") from error

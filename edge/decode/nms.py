@@ -11,8 +11,8 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
-from syncline.edge.backend import KernelSession
 from syncline.edge.decode.types import Boxes
+from syncline.edge.session import KernelSession
 
 MAX_CANDIDATES = 30_000
 """Candidates beyond these, by score, are not looked at: the bound on cost per frame."""

@@ -12,10 +12,13 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from syncline.errors import ClockError, SynclineError
 from syncline.timebase import Clock, PairedRead, paired_read
+
+if TYPE_CHECKING:
+    from syncline.cli.doctor_plugins import Plugin
 
 REQUIRED = (
     "numpy",
@@ -93,9 +96,15 @@ def _chrony_tracking() -> str:
 
 
 def _providers() -> tuple[str, ...]:
-    from syncline.edge.backend import available_providers
+    from syncline.edge.session import available_providers
 
     return available_providers()
+
+
+def _plugins() -> list[Plugin]:
+    from syncline.cli.doctor_plugins import installed_plugins
+
+    return installed_plugins()
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,7 @@ class Machine:
         gpsd: The first bytes gpsd says.
         chrony: What chronyc says.
         providers: Execution providers of the runtime.
+        plugins: Packages that bring an execution provider as a library.
     """
 
     data: Path
@@ -119,6 +129,7 @@ class Machine:
     gpsd: Callable[[], str] = field(default=_gpsd_banner)
     chrony: Callable[[], str] = field(default=_chrony_tracking)
     providers: Callable[[], tuple[str, ...]] = field(default=_providers)
+    plugins: Callable[[], list[Plugin]] = field(default=_plugins)
 
     def nodes(self, pattern: str) -> list[Path]:
         """Device nodes by name, in order of their number."""
@@ -183,6 +194,7 @@ def runtime(machine: Machine) -> Iterator[Finding]:
     except (SynclineError, ImportError) as error:
         remedy = "pip install --force-reinstall onnxruntime"
         yield Finding(area, "onnxruntime", "fail", str(error), remedy)
+    yield from _plugged(machine, area)
     host = Host.this(machine.root / "proc" / "cpuinfo")
     if "x86-64-vnni" in host.device_classes():
         yield Finding(area, "processor", "ok", "has VNNI: int8 builds run fast and exactly")
@@ -192,6 +204,19 @@ def runtime(machine: Machine) -> Iterator[Finding]:
         yield Finding(area, "processor", "note", detail, remedy)
     else:
         yield Finding(area, "processor", "ok", host.machine)
+
+
+def _plugged(machine: Machine, area: str) -> Iterator[Finding]:
+    """Providers that come as libraries, and how to name them in edge.toml."""
+    for plugin in machine.plugins():
+        tried, what = plugin.tried, f"{plugin.name} {plugin.version}"
+        if tried.problem:
+            detail = f"{tried.provider or 'plug-in'}: {tried.problem}"
+            yield Finding(area, what, "note", detail, tried.remedy)
+            continue
+        detail = f"{tried.provider} on {', '.join(tried.devices)}"
+        remedy = f'to use it: [model] plugins = {{ {tried.provider} = "{tried.library}" }}'
+        yield Finding(area, what, "ok", detail, remedy)
 
 
 def cameras(machine: Machine) -> Iterator[Finding]:

@@ -10,8 +10,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from syncline.cli.providers import options_of, plugins_of
 from syncline.cloud.models.doctor import Diagnosis, diagnose
 from syncline.edge.model.bundle import MODEL_NAME, Bundle
+from syncline.edge.plugins import register_plugin
 
 _SHOWN_OPERATORS = 8
 
@@ -20,6 +22,8 @@ def check(
     model: Path,
     *,
     provider: tuple[str, ...] = (),
+    plugin: tuple[str, ...] = (),
+    provider_option: tuple[str, ...] = (),
     target: str | None = None,
     measure: bool = True,
     runs: int = 5,
@@ -32,6 +36,9 @@ def check(
     Args:
         model: ONNX file, or the folder of a bundle.
         provider: Execution provider whose operators are to be checked; may be given again.
+        plugin: Library of a provider that the runtime does not bring, NAME=LIBRARY; it is checked
+            too.
+        provider_option: Option of a provider, NAME.KEY=VALUE.
         target: Device class to hold int8 types against; default: the bundle's, or this machine's.
         measure: Run the model to measure its speed.
         runs: Rounds of the measurement.
@@ -41,10 +48,13 @@ def check(
     if model.is_dir():
         bundle = Bundle.open(model, trusted_keys=None)
         path, device_class = model / MODEL_NAME, target or bundle.manifest.target.device_class
+    for name, library in plugins_of(plugin):
+        register_plugin(name, library)
     found = diagnose(
         path,
         device_class=device_class,
-        providers=provider,
+        providers=tuple(dict.fromkeys((*provider, *(name for name, _ in plugins_of(plugin))))),
+        provider_options=options_of(provider_option),
         cpu_ns=time.thread_time_ns if measure else None,
         runs=runs,
     )

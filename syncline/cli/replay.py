@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from syncline.cli.progress import Progress
+from syncline.cli.providers import options_of, plugins_of
 from syncline.errors import UsageError
 from syncline.timebase import ManualClock, OsClock, RawClock
 
 if TYPE_CHECKING:
+    from syncline.edge.backend import BackendOptions
     from syncline.edge.job import Result
     from syncline.edge.model.bundle import Bundle
     from syncline.edge.replay import Recording, ReplayOptions, ReplayReport
@@ -43,6 +45,10 @@ def replay(
     boot: str = "",
     prefetch: bool = True,
     decode: Literal["full", "reduced"] = "full",
+    provider: tuple[str, ...] = (),
+    plugin: tuple[str, ...] = (),
+    provider_option: tuple[str, ...] = (),
+    strict_provider: bool | None = None,
     json_: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
     """Run a model over a recording; the same input gives the same digest.
@@ -61,8 +67,14 @@ def replay(
         boot: Beginning of a boot's id, where a recording holds several.
         prefetch: Decode ahead in a second thread.
         decode: As the camera's decode was: a log's JPEGs whole, or no larger than the model needs.
+        provider: Execution provider instead of the bundle's; again for the next best.
+        plugin: Library of a provider that the runtime does not bring, NAME=LIBRARY.
+        provider_option: Option of a provider, NAME.KEY=VALUE.
+        strict_provider: Fail where the first provider cannot run the model; default: as the
+            bundle says.
         json_: Print one JSON object instead of lines.
     """
+    from syncline.edge.backend import BackendOptions
     from syncline.edge.config import CameraSection
     from syncline.edge.model.bundle import Bundle
     from syncline.edge.recordings import open_recording
@@ -77,12 +89,20 @@ def replay(
         boot=boot,
     )
     bundle = Bundle.open(resolve_bundle(model), trusted_keys=None)
-    job = _Job(recording, source, bundle, options, threads, images, out, annotate, quiet=json_)
+    backend = BackendOptions(
+        intra_op_threads=threads,
+        providers=provider or None,
+        strict_provider=strict_provider,
+        plugins=plugins_of(plugin),
+        provider_options=options_of(provider_option),
+    )
+    job = _Job(recording, source, bundle, options, backend, images, out, annotate, quiet=json_)
     report, digest, counts = job.run(OsClock())
     result = {
         "recording": str(recording),
         "model": f"{bundle.manifest.name} {bundle.manifest.version}",
         "model_sha256": bundle.digest,
+        **job.ran_on,
         "frames": report.frames,
         "boxes": report.boxes,
         "invalid": report.invalid,
@@ -100,7 +120,17 @@ def replay(
     if json_:
         print(json.dumps(result))
         return 0
-    for key in ("recording", "model", "frames", "boxes", "invalid", "fps", "span_s", "digest"):
+    for key in (
+        "recording",
+        "model",
+        "provider",
+        "frames",
+        "boxes",
+        "invalid",
+        "fps",
+        "span_s",
+        "digest",
+    ):
         print(f"{key:<10} {result[key]}")
     for path in filter(None, (out, annotate)):
         print(f"{'written':<10} {path}")
@@ -121,14 +151,14 @@ class _Job:
     source: Recording
     bundle: Bundle
     options: ReplayOptions
-    threads: int
+    backend: BackendOptions
     images: bool
     out: Path | None
     annotate: Path | None
     quiet: bool
+    ran_on: dict[str, str | float] = field(default_factory=dict)
 
     def run(self, clock: RawClock) -> tuple[ReplayReport, str, dict[str, int]]:
-        from syncline.edge.backend import BackendOptions
         from syncline.edge.engine import Engine
         from syncline.edge.pipeline import Pipeline, PipelineOptions
         from syncline.edge.replay import Model, replay
@@ -140,7 +170,13 @@ class _Job:
         digest = DigestSink()
         with ExitStack() as stack:
             draw = self._annotator(stack)  # first: what cannot be written is told at once
-            engine = Engine.load(self.bundle, BackendOptions(intra_op_threads=self.threads))
+            engine = Engine.load(self.bundle, self.backend)
+            self.ran_on = {
+                "provider": engine.backend.ep_actual,
+                "provider_requested": engine.backend.ep_requested,
+                "node_share": round(engine.backend.node_share, 4),
+                "runtime": engine.backend.runtime,
+            }
             sinks: list[Sink] = [digest, *self._recorder(stack)]
             # How many frames lie in a part of a recording is known when they are read.
             part = self.options.from_s > 0 or self.options.to_s is not None

@@ -15,13 +15,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from syncline.edge.backend import RUNTIME, Backend, BackendOptions
+from syncline.edge.backend import Backend, BackendOptions
 from syncline.edge.decode import decoder_for
 from syncline.edge.job import Frame
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.model.golden import compare
 from syncline.edge.preprocess import Preprocessor
 from syncline.edge.runner import ModelSlot, Runner
+from syncline.edge.session import RUNTIME
 from syncline.errors import SynclineError
 from syncline.timebase import OsClock
 

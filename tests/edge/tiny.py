@@ -153,7 +153,7 @@ def manifest(
 
 
 def _runtime() -> str:
-    from syncline.edge.backend import RUNTIME
+    from syncline.edge.session import RUNTIME
 
     return RUNTIME
 

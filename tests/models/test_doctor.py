@@ -22,8 +22,9 @@ from syncline.cloud.models.doctor import Diagnosis, diagnose
 from syncline.cloud.models.graph import copy_model, parse_model, serialise
 from syncline.cloud.models.quantize import quantise_graph
 from syncline.cloud.models.reference import edgeseg, mobseg
-from syncline.cloud.models.runtime import left_to_cpu, max_ir_version, max_opset
+from syncline.cloud.models.runtime import max_ir_version, max_opset, placement
 from syncline.cloud.models.targets import TARGETS
+from syncline.edge.session import Chosen
 from syncline.errors import ModelError
 
 W, H = 64, 32
@@ -197,7 +198,8 @@ def test_a_cpu_without_vnni_is_told_what_int8_gains(
 def test_absent_provider_is_said_to_be_unchecked(net: onnx.ModelProto, tmp_path: Path) -> None:
     found = diagnose(written(net, tmp_path), providers=["QNNExecutionProvider"])
     assert "provider-not-checked" in codes(found)
-    assert left_to_cpu(serialise(net), "CPUExecutionProvider") == {}
+    placed = placement(serialise(net), Chosen("CPUExecutionProvider"))
+    assert set(placed) == {"CPUExecutionProvider"}
 
 
 def tiny_weights(net: onnx.ModelProto, share: float) -> onnx.ModelProto:
