@@ -108,8 +108,11 @@ class SlotHealth:
 
     Attributes:
         slot: Name of the slot.
+        shadow_of: Slot that it is compared with; empty = it serves.
         state: `ok`, `degraded` or `starting`.
         detail: Why it is not ok.
+        fault: What of it the model itself is to blame for; empty when nothing is.
+        judged: Frames by which the model that serves now can be judged, of the camera with most.
         model_name: From the manifest.
         model_version: From the manifest.
         model_digest: Digest of the bundle that serves.
@@ -124,8 +127,11 @@ class SlotHealth:
     """
 
     slot: str
+    shadow_of: str
     state: str
     detail: str
+    fault: str
+    judged: int
     model_name: str
     model_version: str
     model_digest: str

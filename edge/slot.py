@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 from syncline.edge.backend import BackendOptions
@@ -11,21 +12,12 @@ from syncline.edge.job import DropReason, Frame, Result
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.outputs import StuckDetector
 from syncline.edge.queue import FrameQueue, Lane, QueuePolicy
+from syncline.edge.starvation import Starvation
+from syncline.edge.swap import SwapPolicy
 from syncline.errors import UsageError
 from syncline.timebase import NS_PER_S
 
-STARVED_FRAMES = 30
-"""After so many frames in a row without a result a slot is degraded, as with constant outputs."""
 _DEFAULT_HANG_NS = 10 * NS_PER_S
-_UNSERVED = frozenset(
-    {
-        DropReason.LATE,
-        DropReason.TIMEOUT,
-        DropReason.BAD_FRAME,
-        DropReason.FAILED,
-        DropReason.HANG,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +37,7 @@ class ModelSlot:
             None = twice the deadline from the frame's `raw_ns`, or 10 s without a deadline.
         shadow_of: Slot whose frames this shadow model sees in slack; empty = a primary model.
         backend: How it is run.
+        swap_policy: What a new model must be to take over here; None = the runner's.
     """
 
     name: str
@@ -58,6 +51,7 @@ class ModelSlot:
     hang_ns: int | None = None
     shadow_of: str = ""
     backend: BackendOptions = field(default_factory=BackendOptions)
+    swap_policy: SwapPolicy | None = None
 
     def __post_init__(self) -> None:
         if self.max_rate_hz is not None and not self.max_rate_hz > 0:
@@ -88,6 +82,13 @@ class ModelSlot:
         """When the run of a frame of `raw_ns` is to be ended."""
         return None if self.deadline_ns is None else raw_ns + self.deadline_ns
 
+    @property
+    def patience_ns(self) -> int:
+        """How long frames of a camera may come with none processed: as long as a run may hang."""
+        if self.hang_ns is not None:
+            return self.hang_ns
+        return _DEFAULT_HANG_NS if self.deadline_ns is None else 2 * self.deadline_ns
+
     def hang_at_ns(self, raw_ns: int, taken_ns: int) -> int:
         """When the worker that took a frame at `taken_ns` counts as hung."""
         if self.hang_ns is not None:
@@ -108,8 +109,8 @@ class SlotState:
         ledger: Exact accounting.
         detectors: Of stuck outputs, by camera.
         invalid: Why the last result of a camera was not valid, by camera.
-        unserved: Frames in a row, by camera, that should have been run and were not; how the last
-            of them ended.
+        starvation: Cameras of which nothing is processed.
+        judged: Frames by which this model can be judged, by camera: processed, or lost through it.
     """
 
     spec: ModelSlot
@@ -118,42 +119,60 @@ class SlotState:
     ledger: Ledger = field(default_factory=Ledger)
     detectors: dict[str, StuckDetector] = field(default_factory=dict)
     invalid: dict[str, str] = field(default_factory=dict)
-    unserved: dict[str, tuple[int, DropReason]] = field(default_factory=dict)
+    starvation: Starvation = field(init=False)
+    judged: dict[str, int] = field(default_factory=dict)
+    # Workers ask for detectors outside the runner's lock; a lock of its own keeps runs unhindered.
+    _guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        self.starvation = Starvation(self.spec.patience_ns)
 
     def install(self, engine: Engine) -> None:
         """Serve with another engine from the next frame on."""
         if self.engine is not None and self.engine.digest != engine.digest:
             self.previous = self.engine.bundle
-        self.engine = engine
-        self.detectors = {}
+        with self._guard:
+            self.engine = engine
+            self.detectors = {}
         self.invalid = {}
-        self.unserved = {}
+        self.starvation = Starvation(self.spec.patience_ns)
+        self.judged = {}
 
     def detector(self, camera: str) -> StuckDetector:
-        """The camera's detector of stuck outputs."""
-        return self.detectors.setdefault(camera, StuckDetector())
+        """The camera's detector of stuck outputs; any thread."""
+        with self._guard:
+            return self.detectors.setdefault(camera, StuckDetector())
 
     def note(self, result: Result) -> None:
         """Enter a result into the books."""
+        camera = result.frame.camera
         self.ledger.process(result.latencies, valid=result.valid)
-        self.invalid[result.frame.camera] = result.invalid_reason
-        self.unserved.pop(result.frame.camera, None)
+        self.invalid[camera] = result.invalid_reason
+        self.starvation.served(camera)
+        self.judged[camera] = self.judged.get(camera, 0) + 1
 
     def drop(self, frame: Frame, reason: DropReason) -> None:
         """Enter a drop into the books."""
         self.ledger.drop(reason)
-        if reason in _UNSERVED:
-            count, _ = self.unserved.get(frame.camera, (0, reason))
-            self.unserved[frame.camera] = (count + 1, reason)
+        if self.starvation.unserved(frame.camera, frame.raw_ns, reason):
+            self.judged[frame.camera] = self.judged.get(frame.camera, 0) + 1
 
     def trouble(self) -> str:
         """What is wrong with the slot; empty when nothing is."""
-        stuck = [c for c, d in self.detectors.items() if d.run_length >= d.limit]
-        if stuck:
-            return f"output has not changed for {self.detectors[stuck[0]].limit} frames"
-        for camera, (count, reason) in self.unserved.items():
-            if count >= STARVED_FRAMES:
-                return f"none of the last {count} frames of {camera} was processed: {reason.value}"
+        return self._stuck() or self.starvation.trouble() or self._invalid()
+
+    def fault(self) -> str:
+        """What the model itself is to blame for: a broken camera is none of it."""
+        return self._stuck() or self.starvation.fault() or self._invalid()
+
+    def _stuck(self) -> str:
+        with self._guard:
+            detectors = list(self.detectors.values())
+        limits = (d.limit for d in detectors if d.run_length >= d.limit)
+        limit = next(limits, None)
+        return "" if limit is None else f"output has not changed for {limit} frames"
+
+    def _invalid(self) -> str:
         return next((f"result invalid: {reason}" for reason in self.invalid.values() if reason), "")
 
     def health(self) -> SlotHealth:
@@ -165,8 +184,11 @@ class SlotState:
         ledger = self.ledger
         return SlotHealth(
             slot=self.spec.name,
+            shadow_of=self.spec.shadow_of,
             state=state,
             detail=trouble or ("golden run not done yet" if backend is None else ""),
+            fault=self.fault(),
+            judged=max(self.judged.values(), default=0),
             model_name=manifest.name,
             model_version=manifest.version,
             model_digest=self.engine.digest if self.engine else self.spec.bundle.digest,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from syncline.edge.health import EDGES_NS, Histogram, rss_bytes, temperature_c
 from syncline.edge.job import Frame
 from syncline.edge.runner import ModelSlot, Runner
-from syncline.edge.slot import STARVED_FRAMES
+from syncline.edge.starvation import STARVED_FRAMES
 
 from . import tiny
 from .harness import CLOCK, MS, Told, frame
