@@ -9,6 +9,7 @@ under BLOCK and a `stop` that drains wait there.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from syncline.edge.slot import ModelSlot
 from syncline.edge.watchdog import Watchdog
 from syncline.edge.worker import Job, Worker
 from syncline.errors import DeadlineError, ModelError, SynclineError, UsageError
+from syncline.sensors.jpeg import JpegPicture
 from syncline.timebase import NS_PER_S, RawClock
 
 MAX_ABANDONED = 8
@@ -52,7 +54,6 @@ class Dispatcher:
         self._work = threading.Condition(self._lock)
         self._space = threading.Condition(self._lock)
         self._schedule = Schedule()
-        self._primary: dict[tuple[str, str], Result] = {}
         self._jobs: dict[int, Job] = {}
         self._workers: list[Worker] = []
         self._abandoned: list[Worker] = []
@@ -127,11 +128,26 @@ class Dispatcher:
         return held
 
     def _decode_ahead(self, frame: Frame) -> None:
-        """A camera's thread decodes its JPEGs while the workers infer: two stages."""
-        for state in self.serving.slots.values():
-            engine, spec = state.engine, state.spec
-            if engine is not None and not spec.shadow_of and spec.sees(frame.camera):
-                engine.decode_ahead(frame)
+        """A camera's thread decodes its JPEGs while the workers infer: two stages.
+
+        Only what is expected to be run: decoding costs more than many a model.
+        """
+        if not isinstance(frame.bgr, JpegPicture):
+            return
+        with self._lock:
+            now_ns = self._clock.raw_ns()
+            engines = [
+                state.engine
+                for state in self.serving.slots.values()
+                if state.engine is not None
+                and not state.spec.shadow_of
+                and state.spec.sees(frame.camera)
+                and self._schedule.will_run(
+                    self._lane(state.spec, frame.camera), frame, now_ns, self._count
+                )
+            ]
+        for engine in engines:
+            engine.decode_ahead(frame)
 
     def _holds_back(self, lane: Lane) -> bool:
         """Whether a camera must wait: only while somebody is there to make space."""
@@ -157,16 +173,17 @@ class Dispatcher:
         return lane
 
     def _wake(self, count: int) -> None:
-        """Find somebody for new primary frames: idle workers, else one at shadow work."""
-        if self._idle:
-            self._work.notify(count)
-            return
+        """Find somebody for new primary frames, and end shadow work.
+
+        That is ended though another worker is idle: it would go on on cores, caches and memory
+        that the primary models use now, and only slack is its.
+        """
+        self._work.notify(count)
         for job in self._jobs.values():
             if job.lane.shadow and not job.stop.stopped:
                 job.stop.stop()
                 if self._watchdog is not None:
                     self._watchdog.arm(job.number, None, self._clock.raw_ns() + _SHADOW_GRACE_NS)
-                return
 
     # Workers.
 
@@ -208,9 +225,8 @@ class Dispatcher:
         state = self.serving.slots[lane.slot]
         assert state.engine is not None, "workers start after the models are loaded"
         frame = lane.queue.take()
-        primary = self._primary.pop((lane.slot, lane.camera), None)
         self._numbers += 1
-        job = Job(self._numbers, lane, state, frame, state.engine, worker, StopSwitch(), primary)
+        job = Job(self._numbers, lane, state, frame, state.engine, worker, StopSwitch())
         self._jobs[job.number] = job
         if self._watchdog is not None:
             hang_ns = state.spec.hang_at_ns(frame.raw_ns, now_ns)
@@ -286,8 +302,8 @@ class Dispatcher:
 
     def _tell_result(self, job: Job, result: Result) -> None:
         self._call(lambda: self._tell.on_result(result))
-        if job.primary is not None:
-            primary = job.primary
+        primary = job.frame.primary
+        if primary is not None:
             self._call(lambda: self._tell.on_shadow(primary, result))
         elif result.valid:
             self._offer_shadow(result)
@@ -302,8 +318,8 @@ class Dispatcher:
                     continue
                 lane = self._lane(state.spec, result.frame.camera)
                 state.ledger.captured += 1
-                self._note(lane, lane.offer(result.frame), told)
-                self._primary[state.spec.name, result.frame.camera] = result
+                judged = dataclasses.replace(result.frame, primary=result)
+                self._note(lane, lane.offer(judged), told)
         self._tell_drops(told)
 
     def _note(self, lane: Lane, dropped: list[Dropped], told: list[Drop], detail: str = "") -> None:

@@ -185,6 +185,7 @@ class Engine:
                 post_ns=clock.raw_ns() - ran_ns,
             ),
             shadow=shadow,
+            manifest=self.bundle.manifest,
         )
 
     def conclude(

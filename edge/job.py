@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncline.edge.decode.types import Boxes, Decoded, LabelMap, Scores
+from syncline.edge.model.manifest import Manifest
 from syncline.sensors.frame import FrameTime
 from syncline.sensors.jpeg import JpegPicture
 
@@ -27,6 +28,7 @@ class Frame:
         bgr: uint8 (H, W, 3), blue first, or what makes it: a JPEG, or a function.
         timing: When its pixels were exposed, where that is known.
         raw_ns: When the process had it, CLOCK_MONOTONIC_RAW; deadlines and ages count from here.
+        primary: On its way to a shadow model: what the serving model said of it.
     """
 
     camera: str
@@ -34,6 +36,7 @@ class Frame:
     bgr: Pixels
     timing: FrameTime | None
     raw_ns: int
+    primary: Result | None = None
 
     def pixels(self, denominator: int = 1) -> NDArray[np.uint8]:
         """The image; decodes it when it came as a JPEG or a function.
@@ -44,6 +47,11 @@ class Frame:
         if isinstance(self.bgr, JpegPicture):
             return self.bgr.decode(denominator)
         return self.bgr() if callable(self.bgr) else self.bgr
+
+    @property
+    def at_ns(self) -> int:
+        """The frame's own time, the same live and in replay: its middle of exposure."""
+        return self.raw_ns if self.timing is None else self.timing.mid_ns
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -147,6 +155,7 @@ class Result:
         invalid_reason: Empty when valid.
         latencies: Where its time went.
         shadow: Made by a shadow model: for comparison, never for use.
+        manifest: Of the model that made it: what its classes mean, whatever serves by now.
     """
 
     frame: Frame
@@ -157,6 +166,7 @@ class Result:
     invalid_reason: str
     latencies: Latencies
     shadow: bool = False
+    manifest: Manifest | None = None
 
     @property
     def boxes(self) -> Boxes | None:

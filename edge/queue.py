@@ -104,6 +104,7 @@ class Lane:
         min_interval_ns: Frames sooner after the last accepted one are not asked for; 0 = all.
         shadow: Runs in slack only.
         busy: A worker has a frame of this lane: the next waits, so that results keep their order.
+        begun_ns: When that worker took it.
         served: Turn at which it was served last.
         service_ns: Smoothed time that its frames take.
         period_ns: Smoothed time between its frames.
@@ -116,6 +117,7 @@ class Lane:
     min_interval_ns: int = 0
     shadow: bool = False
     busy: bool = False
+    begun_ns: int = 0
     served: int = 0
     service_ns: float = 0.0
     period_ns: float = 0.0
@@ -125,8 +127,9 @@ class Lane:
     def offer(self, frame: Frame) -> list[Dropped]:
         """Take a frame under the lane's rate and its queue's policy."""
         self._learn_period(frame.raw_ns)
-        if not self._is_due(frame.raw_ns):
+        if not self.is_due(frame.raw_ns):
             return [(frame, DropReason.RATE)]
+        self._accept(frame.raw_ns)
         return self._shed(self.queue.offer(frame))
 
     def drop_late(self, now_ns: int) -> list[Dropped]:
@@ -143,21 +146,25 @@ class Lane:
             self.period_ns += (step - self.period_ns) * (0.2 if self.period_ns else 1.0)
         self._last_raw_ns = raw_ns
 
-    def _is_due(self, raw_ns: int) -> bool:
+    def is_due(self, raw_ns: int) -> bool:
         """Whether the rate asks for a frame; a quarter interval early still counts as on time."""
-        if not self.min_interval_ns:
-            return True
         due = self._next_due_ns
         slack = int(self.min_interval_ns * _RATE_TOLERANCE)
-        if due is not None and raw_ns < due - slack:
-            return False
+        return not self.min_interval_ns or due is None or raw_ns >= due - slack
+
+    def _accept(self, raw_ns: int) -> None:
+        """Count the next interval from a frame that was asked for."""
+        due = self._next_due_ns
         late = due is None or raw_ns > due + self.min_interval_ns
         self._next_due_ns = (raw_ns if late or due is None else due) + self.min_interval_ns
-        return True
 
     def learn_service(self, service_ns: int) -> None:
         """Take the time that one frame took."""
         self.service_ns += (service_ns - self.service_ns) * (0.2 if self.service_ns else 1.0)
+
+    def ends_ns(self, now_ns: int) -> int:
+        """When the frame in work is expected to be done."""
+        return max(self.begun_ns + round(self.service_ns), now_ns)
 
     def next_arrival_ns(self) -> int | None:
         """When the next frame is expected, or None when there is no telling."""
@@ -192,8 +199,35 @@ class Schedule:
             return None, dropped
         lane = min(ready, key=lambda lane: (-lane.priority, lane.served))
         self._turn += 1
-        lane.served, lane.busy = self._turn, True
+        lane.served, lane.busy, lane.begun_ns = self._turn, True, now_ns
         return lane, dropped
+
+    def will_run(self, lane: Lane, frame: Frame, now_ns: int, workers: int) -> bool:
+        """Whether a frame of a primary lane, offered now, is expected to get its turn.
+
+        Not when its rate does not ask for it, its queue is full, it will be late, or the next frame
+        of its camera will take its place first; the times are what the lanes learned.
+        """
+        queue = lane.queue
+        if not lane.is_due(frame.raw_ns) or (queue.policy is QueuePolicy.FIFO and queue.is_full):
+            return False
+        turn_ns = self._turn_ns(lane, now_ns, workers)
+        replaced = queue.policy is QueuePolicy.LATEST and lane.period_ns > 0
+        if replaced and turn_ns > frame.raw_ns + lane.period_ns:
+            return False
+        return not queue.is_late(frame, turn_ns)
+
+    def _turn_ns(self, lane: Lane, now_ns: int, workers: int) -> int:
+        """When a worker is expected to take a frame that is offered to a lane now."""
+        serving = [at for at in self.lanes.values() if not at.shadow]
+        ends = [at.ends_ns(now_ns) for at in serving if at.busy]
+        free_ns = now_ns if len(ends) < workers else min(ends)
+        order = (-lane.priority, lane.served)
+        before = [at for at in serving if len(at.queue) and (-at.priority, at.served) < order]
+        free_ns += round(sum(at.service_ns for at in before) / workers)
+        turn_ns = max(free_ns, lane.ends_ns(now_ns)) if lane.busy else free_ns
+        keeps = lane.queue.policy is not QueuePolicy.LATEST
+        return turn_ns + round(keeps * len(lane.queue) * lane.service_ns)
 
     def _ready(self) -> Iterator[Lane]:
         return (lane for lane in self.lanes.values() if len(lane.queue) and not lane.busy)
@@ -216,11 +250,6 @@ class Schedule:
             return None
         coming = self._next_arrival_ns(now_ns)
         return None if coming is None else coming + 1
-
-    @property
-    def has_primary_work(self) -> bool:
-        """Whether a frame waits for a primary model."""
-        return any(not lane.shadow for lane in self._ready())
 
     @property
     def pending(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from syncline.edge.engine import Engine
-from syncline.edge.job import Frame, Result
+from syncline.edge.job import Frame
 from syncline.edge.preprocess import Preprocessor
 from syncline.edge.queue import Lane
 from syncline.edge.session import StopSwitch
@@ -26,7 +26,6 @@ class Job:
         engine: The model that serves it, as of when it was taken.
         worker: Who holds it.
         stop: Ends its run.
-        primary: For a shadow model: the primary model's result.
     """
 
     number: int
@@ -36,7 +35,6 @@ class Job:
     engine: Engine
     worker: Worker
     stop: StopSwitch
-    primary: Result | None
 
 
 class JobSource(Protocol):

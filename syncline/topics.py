@@ -72,6 +72,14 @@ IMAGE = Topic("/camera/{}/image", "foxglove.CompressedImage", 30, 30, _NEW, None
 TIMING = Topic("/camera/{}/timing", "syncline.FrameTiming", 30, 300, _BLOCK, _R, _T)
 DETECTIONS = Topic("/camera/{}/detections", "syncline.Detections", 30, 300, _BLOCK, _R, _T)
 SHADOW = Topic("/camera/{}/shadow", "syncline.Detections", 30, 300, _OLD, _M, _T)
+SHADOW_SEGMENTATION = Topic(
+    "/camera/{}/shadow_segmentation", "syncline.Segmentation", 30, 100, _OLD, _M, _T
+)
+SHADOW_CLASSIFICATION = Topic(
+    "/camera/{}/shadow_classification", "syncline.Classification", 30, 300, _OLD, _M, _T
+)
+DISAGREEMENT = Topic("/camera/{}/disagreement", "syncline.Disagreement", 30, 300, _OLD, _M, _T)
+SELECTED = Topic("/camera/{}/selected", "syncline.Selection", 1, 1000, _BLOCK, _E, _T)
 SEGMENTATION = Topic("/camera/{}/segmentation", "syncline.Segmentation", 30, 100, _OLD, _M, _T)
 CLASSIFICATION = Topic(
     "/camera/{}/classification", "syncline.Classification", 30, 300, _OLD, _R, _T
@@ -90,8 +98,9 @@ CAN = Topic("/can/{}", "syncline.CanFrame", 2000, 20000, _OLD, None, _T)
 LOG = Topic("/log", "foxglove.Log", 1, 1000, _OLD, _M, _T)
 
 TOPICS: tuple[Topic, ...] = (
-    IMAGE, TIMING, DETECTIONS, SHADOW, SEGMENTATION, CLASSIFICATION, ANNOTATIONS, DROPS, MAPPING,
-    EVENTS, MEASUREMENTS, SOURCES, HEALTH, MODEL_EVENTS, IMU, GNSS, CAN, LOG,
+    IMAGE, TIMING, DETECTIONS, SHADOW, SHADOW_SEGMENTATION, SHADOW_CLASSIFICATION, DISAGREEMENT,
+    SELECTED, SEGMENTATION, CLASSIFICATION, ANNOTATIONS, DROPS, MAPPING, EVENTS, MEASUREMENTS,
+    SOURCES, HEALTH, MODEL_EVENTS, IMU, GNSS, CAN, LOG,
 )  # fmt: skip
 
 

@@ -361,6 +361,58 @@ class Classification(_message.Message):
     shadow: bool
     def __init__(self, camera: _Optional[str] = ..., boot_id: _Optional[str] = ..., frame_index: _Optional[int] = ..., mid_raw_ns: _Optional[int] = ..., segment_id: _Optional[int] = ..., model_sha256: _Optional[str] = ..., class_id: _Optional[_Iterable[int]] = ..., score: _Optional[_Iterable[float]] = ..., valid: _Optional[bool] = ..., invalid_reason: _Optional[str] = ..., shadow: _Optional[bool] = ...) -> None: ...
 
+class Disagreement(_message.Message):
+    __slots__ = ("camera", "boot_id", "frame_index", "mid_raw_ns", "model_sha256", "shadow_sha256", "worth", "score", "class_area_l1", "unmatched", "flicker", "choice")
+    CAMERA_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
+    MID_RAW_NS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_SHA256_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_SHA256_FIELD_NUMBER: _ClassVar[int]
+    WORTH_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    CLASS_AREA_L1_FIELD_NUMBER: _ClassVar[int]
+    UNMATCHED_FIELD_NUMBER: _ClassVar[int]
+    FLICKER_FIELD_NUMBER: _ClassVar[int]
+    CHOICE_FIELD_NUMBER: _ClassVar[int]
+    camera: str
+    boot_id: str
+    frame_index: int
+    mid_raw_ns: int
+    model_sha256: str
+    shadow_sha256: str
+    worth: float
+    score: float
+    class_area_l1: float
+    unmatched: int
+    flicker: float
+    choice: str
+    def __init__(self, camera: _Optional[str] = ..., boot_id: _Optional[str] = ..., frame_index: _Optional[int] = ..., mid_raw_ns: _Optional[int] = ..., model_sha256: _Optional[str] = ..., shadow_sha256: _Optional[str] = ..., worth: _Optional[float] = ..., score: _Optional[float] = ..., class_area_l1: _Optional[float] = ..., unmatched: _Optional[int] = ..., flicker: _Optional[float] = ..., choice: _Optional[str] = ...) -> None: ...
+
+class Selection(_message.Message):
+    __slots__ = ("camera", "boot_id", "frame_index", "mid_raw_ns", "model_sha256", "choice", "share", "worth", "before_ns", "after_ns")
+    CAMERA_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
+    MID_RAW_NS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_SHA256_FIELD_NUMBER: _ClassVar[int]
+    CHOICE_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    WORTH_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_NS_FIELD_NUMBER: _ClassVar[int]
+    AFTER_NS_FIELD_NUMBER: _ClassVar[int]
+    camera: str
+    boot_id: str
+    frame_index: int
+    mid_raw_ns: int
+    model_sha256: str
+    choice: str
+    share: float
+    worth: float
+    before_ns: int
+    after_ns: int
+    def __init__(self, camera: _Optional[str] = ..., boot_id: _Optional[str] = ..., frame_index: _Optional[int] = ..., mid_raw_ns: _Optional[int] = ..., model_sha256: _Optional[str] = ..., choice: _Optional[str] = ..., share: _Optional[float] = ..., worth: _Optional[float] = ..., before_ns: _Optional[int] = ..., after_ns: _Optional[int] = ...) -> None: ...
+
 class Drop(_message.Message):
     __slots__ = ("camera", "frame_index", "raw_ns", "stage", "reason", "count")
     CAMERA_FIELD_NUMBER: _ClassVar[int]
@@ -389,8 +441,63 @@ class Histogram(_message.Message):
     sum_ns: int
     def __init__(self, name: _Optional[str] = ..., edges_ns: _Optional[_Iterable[int]] = ..., counts: _Optional[_Iterable[int]] = ..., sum_ns: _Optional[int] = ...) -> None: ...
 
+class ModelHealth(_message.Message):
+    __slots__ = ("slot", "shadow_of", "state", "detail", "name", "version", "sha256", "ep_requested", "ep_actual", "ep_node_share", "frames_captured", "frames_processed", "frames_invalid", "dropped")
+    class DroppedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_OF_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    EP_REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    EP_ACTUAL_FIELD_NUMBER: _ClassVar[int]
+    EP_NODE_SHARE_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_CAPTURED_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_PROCESSED_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_INVALID_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    slot: str
+    shadow_of: str
+    state: str
+    detail: str
+    name: str
+    version: str
+    sha256: str
+    ep_requested: str
+    ep_actual: str
+    ep_node_share: float
+    frames_captured: int
+    frames_processed: int
+    frames_invalid: int
+    dropped: _containers.ScalarMap[str, int]
+    def __init__(self, slot: _Optional[str] = ..., shadow_of: _Optional[str] = ..., state: _Optional[str] = ..., detail: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., sha256: _Optional[str] = ..., ep_requested: _Optional[str] = ..., ep_actual: _Optional[str] = ..., ep_node_share: _Optional[float] = ..., frames_captured: _Optional[int] = ..., frames_processed: _Optional[int] = ..., frames_invalid: _Optional[int] = ..., dropped: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class CameraHealth(_message.Message):
+    __slots__ = ("camera", "state", "detail", "frames", "lost", "refused")
+    CAMERA_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    camera: str
+    state: str
+    detail: str
+    frames: int
+    lost: int
+    refused: int
+    def __init__(self, camera: _Optional[str] = ..., state: _Optional[str] = ..., detail: _Optional[str] = ..., frames: _Optional[int] = ..., lost: _Optional[int] = ..., refused: _Optional[int] = ...) -> None: ...
+
 class Health(_message.Message):
-    __slots__ = ("boot_id", "raw_ns", "state", "detail", "model_name", "model_version", "model_sha256", "ep_requested", "ep_actual", "ep_node_share", "frames_captured", "frames_processed", "dropped", "latency", "rss_bytes", "temperature_c", "spool_bytes", "time_state", "time_bound_ns", "counters")
+    __slots__ = ("boot_id", "raw_ns", "state", "detail", "model_name", "model_version", "model_sha256", "ep_requested", "ep_actual", "ep_node_share", "frames_captured", "frames_processed", "dropped", "latency", "rss_bytes", "temperature_c", "spool_bytes", "time_state", "time_bound_ns", "counters", "models", "cameras", "started_raw_ns")
     class DroppedEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -425,6 +532,9 @@ class Health(_message.Message):
     TIME_STATE_FIELD_NUMBER: _ClassVar[int]
     TIME_BOUND_NS_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    CAMERAS_FIELD_NUMBER: _ClassVar[int]
+    STARTED_RAW_NS_FIELD_NUMBER: _ClassVar[int]
     boot_id: str
     raw_ns: int
     state: str
@@ -445,7 +555,10 @@ class Health(_message.Message):
     time_state: TimeState
     time_bound_ns: int
     counters: _containers.ScalarMap[str, int]
-    def __init__(self, boot_id: _Optional[str] = ..., raw_ns: _Optional[int] = ..., state: _Optional[str] = ..., detail: _Optional[str] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., model_sha256: _Optional[str] = ..., ep_requested: _Optional[str] = ..., ep_actual: _Optional[str] = ..., ep_node_share: _Optional[float] = ..., frames_captured: _Optional[int] = ..., frames_processed: _Optional[int] = ..., dropped: _Optional[_Mapping[str, int]] = ..., latency: _Optional[_Iterable[_Union[Histogram, _Mapping]]] = ..., rss_bytes: _Optional[int] = ..., temperature_c: _Optional[float] = ..., spool_bytes: _Optional[int] = ..., time_state: _Optional[_Union[TimeState, str]] = ..., time_bound_ns: _Optional[int] = ..., counters: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    models: _containers.RepeatedCompositeFieldContainer[ModelHealth]
+    cameras: _containers.RepeatedCompositeFieldContainer[CameraHealth]
+    started_raw_ns: int
+    def __init__(self, boot_id: _Optional[str] = ..., raw_ns: _Optional[int] = ..., state: _Optional[str] = ..., detail: _Optional[str] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., model_sha256: _Optional[str] = ..., ep_requested: _Optional[str] = ..., ep_actual: _Optional[str] = ..., ep_node_share: _Optional[float] = ..., frames_captured: _Optional[int] = ..., frames_processed: _Optional[int] = ..., dropped: _Optional[_Mapping[str, int]] = ..., latency: _Optional[_Iterable[_Union[Histogram, _Mapping]]] = ..., rss_bytes: _Optional[int] = ..., temperature_c: _Optional[float] = ..., spool_bytes: _Optional[int] = ..., time_state: _Optional[_Union[TimeState, str]] = ..., time_bound_ns: _Optional[int] = ..., counters: _Optional[_Mapping[str, int]] = ..., models: _Optional[_Iterable[_Union[ModelHealth, _Mapping]]] = ..., cameras: _Optional[_Iterable[_Union[CameraHealth, _Mapping]]] = ..., started_raw_ns: _Optional[int] = ...) -> None: ...
 
 class ImuSample(_message.Message):
     __slots__ = ("sensor", "boot_id", "raw_ns", "sigma_ns", "accel_x_mps2", "accel_y_mps2", "accel_z_mps2", "gyro_x_radps", "gyro_y_radps", "gyro_z_radps")
@@ -522,7 +635,7 @@ class CanFrame(_message.Message):
     def __init__(self, bus: _Optional[str] = ..., boot_id: _Optional[str] = ..., raw_ns: _Optional[int] = ..., can_id: _Optional[int] = ..., data: _Optional[bytes] = ..., extended: _Optional[bool] = ...) -> None: ...
 
 class ModelEvent(_message.Message):
-    __slots__ = ("boot_id", "raw_ns", "action", "name", "version", "sha256", "reason")
+    __slots__ = ("boot_id", "raw_ns", "action", "name", "version", "sha256", "reason", "slot")
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     RAW_NS_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
@@ -530,6 +643,7 @@ class ModelEvent(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
     boot_id: str
     raw_ns: int
     action: str
@@ -537,4 +651,5 @@ class ModelEvent(_message.Message):
     version: str
     sha256: str
     reason: str
-    def __init__(self, boot_id: _Optional[str] = ..., raw_ns: _Optional[int] = ..., action: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., sha256: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    slot: str
+    def __init__(self, boot_id: _Optional[str] = ..., raw_ns: _Optional[int] = ..., action: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., sha256: _Optional[str] = ..., reason: _Optional[str] = ..., slot: _Optional[str] = ...) -> None: ...
