@@ -91,9 +91,11 @@ class Runner:
 
         Args:
             drain: Finish waiting frames, for at most `timeout_s`.
-            timeout_s: Patience for draining, and then for each thread, seconds.
+            timeout_s: Patience for draining, then for each thread, then for models that are being
+                loaded in the background, seconds.
         """
         self._live.stop(drain=drain, timeout_s=timeout_s)
+        self._serving.join(timeout_s)
 
     def submit(self, frame: Frame) -> int:
         """Hand a frame to every primary slot that sees its camera; a JPEG is decoded first.

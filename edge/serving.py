@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from syncline.edge.engine import Engine
@@ -72,6 +74,7 @@ class Serving:
         self._policy = policy
         self._swapping = threading.Lock()
         self._reloading: set[str] = set()
+        self._loading: list[threading.Thread] = []
 
     def load(self) -> None:
         """Load and prove every model that is not loaded yet.
@@ -129,8 +132,25 @@ class Serving:
             except BaseException as error:  # noqa: BLE001 - handed to whoever asks the future
                 done.set_exception(error)
 
-        threading.Thread(target=work, name="edge-swap", daemon=True).start()
+        self._begin(work, "edge-swap")
         return done
+
+    def _begin(self, work: Callable[[], None], name: str) -> None:
+        """A thread that loads a model; `join` waits for it."""
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        with self.lock:
+            self._loading = [known for known in self._loading if known.is_alive()]
+            self._loading.append(thread)
+        thread.start()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for models that are being loaded: a process must not end inside the runtime."""
+        until_s = time.monotonic() + timeout_s
+        with self.lock:
+            loading = list(self._loading)
+        for thread in loading:
+            if thread.ident is not None and thread is not threading.current_thread():
+                thread.join(max(until_s - time.monotonic(), 0.0))
 
     def rollback(self, slot: str | None) -> SwapEvent:
         """See `Runner.rollback`."""
@@ -162,7 +182,7 @@ class Serving:
             if slot in self._reloading:
                 return
             self._reloading.add(slot)
-        threading.Thread(target=self._reload, args=[slot], name="edge-reload", daemon=True).start()
+        self._begin(partial(self._reload, slot), "edge-reload")
 
     def _reload(self, slot: str) -> None:
         try:

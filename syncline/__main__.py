@@ -1,7 +1,5 @@
 """`python -m syncline`."""
 
-import sys
+from syncline.cli import entry
 
-from syncline.cli import main
-
-sys.exit(main())
+entry()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
+from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
@@ -119,6 +122,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return result if isinstance(result, int) else 0
+
+
+def entry() -> NoReturn:
+    """The program: `main`, and an end that no thread can spoil.
+
+    A thread that is still inside a native library when the interpreter is taken down ends the
+    process with an abort, whatever the command's outcome: a hung run, a model half loaded. What
+    must be kept is closed by then, so such a process leaves at once.
+    """
+    code = main()
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    for thread in others:
+        if not thread.daemon:
+            thread.join()
+    if any(thread.is_alive() for thread in others):
+        logging.shutdown()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _tell(error: SynclineError, verbosity: int) -> int:
