@@ -21,9 +21,15 @@ from syncline.edge.backend import Backend
 from tests.edge.test_runner import slow_slot
 
 def command():
-    model = Backend.load(slow_slot(Path(sys.argv[1]), rounds=400_000, side=128).bundle)
-    tensor = np.zeros(model.manifest.input.shape, np.uint8)
-    threading.Thread(target=model.run, args=[tensor], daemon=True).start()
+    spec = slow_slot(Path(sys.argv[1]), rounds=200, side=128)
+    model = Backend.load(spec.bundle)
+    tensor = np.zeros(spec.bundle.manifest.input.shape, spec.bundle.manifest.input.dtype)
+    model.run(tensor)
+    def work():
+        while True:
+            model.run(tensor)
+    for _ in range(4):
+        threading.Thread(target=work, daemon=True).start()
     print("done")
     return 3
 
