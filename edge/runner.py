@@ -192,6 +192,8 @@ class Runner:
             return engine.prepare(frame, pre, self._clock)
         except SynclineError as error:
             return str(error)
+        except MemoryError:
+            return f"frame {frame.index} of {frame.camera!r}: there is no memory to decode it"
 
     def _finish(
         self, state: SlotState, engine: Engine, frame: Frame, prepared: Prepared | str
@@ -206,6 +208,9 @@ class Runner:
             result = engine.run(prepared, self._clock, name, detector=detector)
         except ModelError as error:
             return self._reject(state, engine, frame, DropReason.FAILED, str(error))
+        except MemoryError:
+            reason = "there is no memory for its run"
+            return self._reject(state, engine, frame, DropReason.FAILED, reason)
         with self._serving.lock:
             state.note(result)
         return result

@@ -146,6 +146,26 @@ def test_edge_20_bad_frame_is_an_error_result_and_the_next_is_good(
     assert (slot.captured, slot.processed) == (2, 1)
 
 
+def test_a_frame_that_memory_does_not_hold_is_counted(
+    segmenter: ModelSlot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of memory while decoding, then while running: each frame in the books, the next good."""
+
+    def too_large() -> NDArray[np.uint8]:
+        raise MemoryError
+
+    runner = Runner([segmenter], clock=CLOCK)
+    result = runner.process(Frame("front", 0, too_large, None, 0))
+    assert "no memory to decode" in result.invalid_reason
+    with monkeypatch.context() as patch:
+        patch.setattr("syncline.edge.engine.Engine.run", lambda *_, **__: too_large())
+        assert "no memory for its run" in runner.process(frame(1)).invalid_reason
+    assert runner.process(frame(2)).valid
+    slot = runner.health().slots[0]
+    assert slot.dropped == {"bad-frame": 1, "failed": 1}
+    assert (slot.captured, slot.processed) == (3, 1)
+
+
 def test_edge_20_bad_frame_live(segmenter: ModelSlot) -> None:
     """edge-20: the same through the live queue, and for a decoder that fails."""
     told = Told()
