@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import platform
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from syncline.edge.model.bundle import Bundle
 from syncline.edge.model.golden import GoldenProof, compare
 from syncline.edge.outputs import StuckDetector, implausible, not_finite
 from syncline.edge.preprocess import Geometry, Preprocessor, reduction_of
+from syncline.edge.proof import compare_meaning, is_same_runtime
 from syncline.edge.session import StopSwitch
 from syncline.errors import (
     DeadlineError,
@@ -230,8 +232,13 @@ def _prove(bundle: Bundle, backend: Backend, decoder: Decoder) -> GoldenProof:
     golden = bundle.golden()
     tensor, geometry = Preprocessor(bundle.manifest.input)(golden.frame)
     outputs = _limited_run(backend, tensor)
-    same_runtime = bundle.manifest.target.runtime in ("", backend.runtime)
-    proof = compare(golden, outputs, bundle.manifest.golden, same_runtime=same_runtime)
+    manifest = bundle.manifest
+    if is_same_runtime(manifest.target.runtime, backend.runtime, platform.machine()):
+        proof = compare(golden, outputs, manifest.golden)
+    else:
+        proof = compare_meaning(
+            golden, outputs, manifest, lambda outputs: decoder(outputs, geometry)
+        )
     _check_decoded(decoder(outputs, geometry), outputs, bundle)
     for _ in range(_WARM_RUNS):
         backend.run(tensor)

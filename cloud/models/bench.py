@@ -81,7 +81,7 @@ def bench_bundles(
         spec = bundle.manifest.input
         feed = dict(next(iter(feeds(spec, [Frame("", "", frame)]))))
         jobs[f"run {name}"] = _run(GraphSession(serialise(model)), feed)
-        jobs[f"frame {name}"] = _whole(Probe(model, bundle.manifest), frame)
+        jobs[f"frame {name}"] = _whole(Probe(model, bundle.manifest, as_target=False), frame)
     times = measure(jobs, cpu_ns, runs=runs)
     rows = (
         BenchRow(name, times[f"run {name}"].best_ms, times[f"frame {name}"].best_ms)

@@ -20,7 +20,7 @@ from syncline.cloud.models.nncf_body import quantise_with_nncf
 from syncline.cloud.models.probe import feeds, make_golden
 from syncline.cloud.models.quantize import check_types, quantise_graph
 from syncline.cloud.models.runtime import RUNTIME
-from syncline.cloud.models.targets import Target
+from syncline.cloud.models.targets import Target, golden_runtime
 from syncline.edge.model.bundle import MODEL_NAME, Bundle, write_bundle
 from syncline.edge.model.golden import GOLDEN_NAME, pack_golden
 from syncline.edge.model.manifest import TargetSpec
@@ -134,7 +134,7 @@ def fp32_build(source: Bundle, *, fold_graph: bool) -> Build:
     model = parse_model(source.model_bytes())
     if fold_graph:
         model, manifest = fold(model, manifest)
-    spec = msgspec.structs.replace(manifest.target, opset=opset(model), runtime=RUNTIME)
+    spec = msgspec.structs.replace(manifest.target, opset=opset(model), runtime=golden_runtime(RUNTIME, "fp32"))
     return Build(model, msgspec.structs.replace(manifest, target=spec))
 
 
@@ -159,7 +159,7 @@ def int8_build(fp32: Build, calibration: FrameSource, options: QuantizeOptions) 
         precision=target.precision,
         opset=opset(model),
         providers=target.providers,
-        runtime=RUNTIME,
+        runtime=golden_runtime(RUNTIME, target.precision),
     )
     return Build(model, msgspec.structs.replace(fp32.manifest, target=spec))
 

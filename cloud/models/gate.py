@@ -23,8 +23,8 @@ from syncline.errors import GateError
 
 DARK_LUMA = 60.0
 NO_VNNI = (
-    "this CPU has no VNNI: speed here is a lower bound, and 8-bit sums may saturate here that "
-    "do not on the target"
+    "this CPU has no VNNI: speed here is a lower bound; results are those of sums that do not "
+    "overflow, as on the target"
 )
 Truth = Callable[[str], NDArray[np.uint8] | None]
 

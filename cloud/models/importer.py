@@ -35,6 +35,7 @@ from syncline.cloud.models.graph import (
 from syncline.cloud.models.presets import Preset, guess_preset, preset_named
 from syncline.cloud.models.probe import make_golden
 from syncline.cloud.models.runtime import RUNTIME, GraphSession, max_opset, random_feeds
+from syncline.cloud.models.targets import golden_runtime
 from syncline.edge.model.bundle import MODEL_NAME, Bundle, write_bundle
 from syncline.edge.model.golden import GOLDEN_NAME, pack_golden
 from syncline.edge.model.manifest import Manifest, TargetSpec
@@ -222,7 +223,7 @@ def _manifest(path: Path, preset: Preset, work: _Work, options: ImportOptions) -
         labels=_labels(preset, outputs(work.model), options.labels),
         input=msgspec.structs.replace(given, **changes),
         decoder=decoder,
-        target=TargetSpec(opset=opset(work.model), runtime=RUNTIME),
+        target=TargetSpec(opset=opset(work.model), runtime=golden_runtime(RUNTIME, "fp32")),
     )
 
 

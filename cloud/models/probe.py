@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from syncline.cloud.models.frames import Frame
 from syncline.cloud.models.graph import serialise
 from syncline.cloud.models.runtime import Array, GraphSession
+from syncline.cloud.models.targets import sums_overflow_here
 from syncline.edge.decode import Boxes, Decoded, LabelMap, decoder_for
 from syncline.edge.model.golden import Golden
 from syncline.edge.model.manifest import InputSpec, Manifest
@@ -25,15 +26,20 @@ class Probe:
     Args:
         model: The graph.
         manifest: How it is fed and read.
+        as_target: Where 8-bit sums would overflow on this machine and not on the target, compute
+            them in float; False = run it as this machine does.
 
     Raises:
         ModelError: The runtime refuses the graph.
         ManifestError: The outputs are not what the decoder takes.
     """
 
-    def __init__(self, model: onnx.ModelProto, manifest: Manifest) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, manifest: Manifest, *, as_target: bool = True
+    ) -> None:
         self.manifest = manifest
-        self._session = GraphSession(serialise(model))
+        exact = as_target and sums_overflow_here(manifest.target.precision)
+        self._session = GraphSession(serialise(model), exact=exact)
         self._pre = Preprocessor(manifest.input)
         self._decode = decoder_for(manifest)
         self._order = [self._index(name) for name in manifest.decoder.outputs]

@@ -53,17 +53,19 @@ class GraphSession:
     Args:
         data: Bytes of the model.
         optimise: False runs the graph as it is written, for proofs about the graph itself.
+        exact: Quantised operators are computed in float between their steps: sums never overflow.
 
     Raises:
         ModelError: The runtime refuses the model.
     """
 
-    def __init__(self, data: bytes, *, optimise: bool = True) -> None:
+    def __init__(self, data: bytes, *, optimise: bool = True, exact: bool = False) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = _FATAL_ONLY
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.disable_quant_qdq", "1" if exact else "0")
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:

@@ -121,6 +121,21 @@ def has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return bool({"avx512_vnni", "avx_vnni"} & set(flags.split()))
 
 
+def sums_overflow_here(precision: Precision) -> bool:
+    """Whether 8-bit products of such a build overflow on this machine and not on their target.
+
+    x86 without VNNI adds pairs of products in 16 bits, with signed activations as with unsigned
+    ones; VNNI and Arm add in 32 bits.
+    """
+    return platform.machine() in _X86 and precision in ("u8s8", "s8s8") and not has_vnni()
+
+
+def golden_runtime(runtime: str, precision: Precision) -> str:
+    """`target.runtime` of a golden output computed here: where, and when not as int8, that too."""
+    how = "in float on" if sums_overflow_here(precision) else "on"
+    return f"{runtime} {how} {platform.machine()}"
+
+
 def measurable_here(target: Target) -> bool:
     """Whether this machine's instruction set is the target's, so that its speed means something.
 

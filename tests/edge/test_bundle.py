@@ -252,7 +252,6 @@ def test_golden_comparison() -> None:
     far = [np.r_[1.0, np.zeros(99)].astype(np.float32), close[1]]
     with pytest.raises(HealthProofError, match="output 0"):
         compare(want, far, spec)
-    assert compare(want, far, spec, same_runtime=False).agreement == pytest.approx(0.91)
     with pytest.raises(HealthProofError, match="output 1"):
         compare(want, [close[0], np.ones(100, np.uint8)], spec)
     with pytest.raises(HealthProofError, match="output 0"):

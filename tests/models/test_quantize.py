@@ -29,7 +29,14 @@ from syncline.cloud.models.quantize import (
 )
 from syncline.cloud.models.reference import edgeseg, hard_swish, mobseg, reference_manifest, relu
 from syncline.cloud.models.runtime import Array, GraphSession
-from syncline.cloud.models.targets import TARGETS, has_vnni, target_named, this_machine
+from syncline.cloud.models.targets import (
+    TARGETS,
+    golden_runtime,
+    has_vnni,
+    sums_overflow_here,
+    target_named,
+    this_machine,
+)
 from syncline.edge.decode import LabelMap
 from syncline.errors import ModelError, UsageError
 
@@ -103,6 +110,23 @@ def test_seven_bits_never_saturate_and_eight_do_without_vnni() -> None:
     assert off["x86-64"] < 0.02
     if platform.machine() == "x86_64":
         assert off["x86-64-vnni"] < 0.02 if has_vnni() else off["x86-64-vnni"] > 0.2
+
+
+@pytest.mark.parametrize("name", ["x86-64-vnni", "arm64", "tensorrt"])
+def test_a_build_is_judged_with_the_sums_of_its_target(name: str) -> None:
+    """edge-8: 8-bit sums that overflow here alone reach neither the gate nor the golden output."""
+    net = bright_net()
+    feed: dict[str, Array] = {"images": np.ones((1, 3, H, W), np.float32)}
+    target = TARGETS[name]
+    model = quantise_graph(net, iter([dict(feed)]), target)
+    wanted = np.asarray(GraphSession(serialise(net)).run(feed)[0], np.float64)
+    exact = sums_overflow_here(target.precision)
+    assert exact == (platform.machine() == "x86_64" and not has_vnni())
+    found = GraphSession(serialise(model), exact=exact).run(feed)[0]
+    assert np.abs(np.asarray(found, np.float64) / wanted - 1.0).max() < 0.02
+    named = golden_runtime("onnxruntime 1", target.precision)
+    assert named == f"onnxruntime 1 {'in float ' if exact else ''}on {platform.machine()}"
+    assert golden_runtime("onnxruntime 1", "u8s7") == f"onnxruntime 1 on {platform.machine()}"
 
 
 def test_symmetric_zero_points_for_tensorrt(
