@@ -1,13 +1,14 @@
 """How much two models agree, per slice; and how well each agrees with labels where there are any.
 
-Detections: F1 of greedy matches of one class at IoU 0.5, best score first. Label maps: share of
-equal pixels and mean IoU over the classes that occur. Class scores: share of equal first places.
+Detections: F1 of greedy matches of one class at IoU 0.5, largest overlap first. Label maps: share
+of equal pixels and mean IoU over the classes that occur. Class scores: share of equal first places.
 Memory: one table of counts per slice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncline.edge.decode import Boxes, Decoded, LabelMap, Scores
+from syncline.edge.decode.match import match
 from syncline.errors import ModelError
 
-MATCH_IOU = 0.5
 IGNORE = 255
 _MAX_CLASSES = 256
+_MAX_TEXT = 256
 
 Kind = Literal["boxes", "labels", "scores"]
 Counts = NDArray[np.int64]
@@ -36,6 +38,9 @@ class Tally:
         candidate: Boxes of the candidate, or frames.
         confusion: Pixels by (reference label, candidate label).
         truth: Pixels by (true label, label), for reference and candidate.
+        truth_frames: Frames that have labels.
+        truth_pixels: Pixels of their label maps, ignored ones too.
+        class_frames: Frames whose labels hold a class, by class.
     """
 
     frames: int = 0
@@ -44,6 +49,9 @@ class Tally:
     candidate: int = 0
     confusion: Counts | None = None
     truth: tuple[Counts, Counts] | None = None
+    truth_frames: int = 0
+    truth_pixels: int = 0
+    class_frames: Counts = field(default_factory=lambda: np.zeros(_MAX_CLASSES, np.int64))
 
     def metrics(self, kind: Kind) -> dict[str, float]:
         """The slice's figures for the manifest."""
@@ -55,10 +63,42 @@ class Tally:
         elif self.confusion is not None:
             found["pixel_agreement"] = accuracy(self.confusion)
             found["miou_agreement"] = mean_iou(self.confusion)
-        if self.truth is not None:
-            before, after = (mean_iou(table) for table in self.truth)
-            found |= {"miou_fp32": before, "miou": after, "miou_drop": before - after}
-        return found
+        return found | self._against_truth()
+
+    def _against_truth(self) -> dict[str, float]:
+        """Figures against labels; none where not a pixel was judged."""
+        judged = self.judged_pixels
+        if self.truth is None or not judged:
+            return {}
+        before, after = (mean_iou(table) for table in self.truth)
+        return {
+            "miou_fp32": before,
+            "miou": after,
+            "miou_drop": before - after,
+            "truth_frames": float(self.truth_frames),
+            "judged_pixels": float(judged),
+        }
+
+    def by_class(self, labels: Sequence[str]) -> dict[str, dict[str, float]]:
+        """Frames and pixels judged, and intersection over union, of every class with labels."""
+        if self.truth is None:
+            return {}
+        pixels = self.truth[0].sum(axis=1)
+        before, after = (class_iou(table) for table in self.truth)
+        return {
+            f"class.{k}.{labels[k] if k < len(labels) else k}"[:_MAX_TEXT]: {
+                "truth_frames": float(self.class_frames[k]),
+                "judged_pixels": float(pixels[k]),
+                "iou_fp32": float(before[k]),
+                "iou": float(after[k]),
+            }
+            for k in np.flatnonzero(pixels).tolist()
+        }
+
+    @property
+    def judged_pixels(self) -> int:
+        """Pixels that have a label."""
+        return int(self.truth[0].sum()) if self.truth is not None else 0
 
     @property
     def f1(self) -> float:
@@ -107,7 +147,7 @@ class Agreement:
     ) -> None:
         if isinstance(reference, Boxes) and isinstance(candidate, Boxes):
             self.kind = "boxes"
-            tally.matched += count_matches(reference, candidate)
+            tally.matched += int(match(reference, candidate)[0].sum())
             tally.reference += len(reference)
             tally.candidate += len(candidate)
         elif isinstance(reference, LabelMap) and isinstance(candidate, LabelMap):
@@ -139,6 +179,9 @@ def _count_labels(
         pair = (confusion(labels, reference), confusion(labels, candidate))
         old = tally.truth
         tally.truth = pair if old is None else (old[0] + pair[0], old[1] + pair[1])
+        tally.truth_frames += 1
+        tally.truth_pixels += labels.size
+        tally.class_frames += pair[0].any(axis=1)
 
 
 def nearest(labels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -157,41 +200,26 @@ def confusion(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Counts:
 
 
 def accuracy(table: Counts) -> float:
-    """Share of equal pixels."""
+    """Share of equal pixels; NaN of none, which no limit lets pass."""
     total = int(table.sum())
-    return float(np.trace(table)) / total if total else 1.0
+    return float(np.trace(table)) / total if total else math.nan
 
 
 def mean_iou(table: Counts) -> float:
-    """Mean intersection over union of the classes that the first labelling holds."""
+    """Mean intersection over union of the classes that the first labelling holds; NaN of none."""
+    present = table.sum(axis=1) > 0
+    return float(np.mean(class_iou(table)[present])) if present.any() else math.nan
+
+
+def class_iou(table: Counts) -> NDArray[np.float64]:
+    """Intersection over union by class, (256,); 0 where neither labelling holds it."""
     hits = np.diag(table).astype(np.float64)
     union = table.sum(axis=0) + table.sum(axis=1) - hits
-    present = table.sum(axis=1) > 0
-    return float(np.mean(hits[present] / union[present])) if present.any() else 1.0
+    return np.asarray(np.divide(hits, union, out=np.zeros_like(hits), where=union > 0))
 
 
-def count_matches(reference: Boxes, candidate: Boxes) -> int:
-    """Greedy one-to-one matches of one class at IoU >= 0.5, the candidate's best box first."""
-    if not len(reference) or not len(candidate):
-        return 0
-    overlap = pairwise_iou(candidate.xyxy_px, reference.xyxy_px)
-    overlap[candidate.class_id[:, None] != reference.class_id[None, :]] = 0.0
-    free = np.ones(len(reference), dtype=bool)
-    matched = 0
-    for row in np.argsort(-candidate.score, kind="stable"):
-        values = np.where(free, overlap[row], 0.0)
-        best = int(values.argmax())
-        if values[best] >= MATCH_IOU:
-            free[best] = False
-            matched += 1
-    return matched
-
-
-def pairwise_iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
-    """IoU of boxes (N, 4) and (M, 4) as corners, (N, M)."""
-    a, b = first.astype(np.float64)[:, None], second.astype(np.float64)[None]
-    size = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    shared = np.prod(np.clip(size, 0.0, None), axis=-1)
-    areas = [np.prod(np.clip(x[..., 2:] - x[..., :2], 0.0, None), axis=-1) for x in (a, b)]
-    union = areas[0] + areas[1] - shared
-    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
+def best_constant_iou(table: Counts) -> float:
+    """Mean IoU of the best answer that does not look: one label for every pixel; NaN of none."""
+    pixels = table.sum(axis=1)
+    present = int(np.count_nonzero(pixels))
+    return float(pixels.max()) / float(pixels.sum()) / present if present else math.nan

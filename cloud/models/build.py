@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from syncline.cloud.models.fold import fold
-from syncline.cloud.models.frames import FrameSource, read_picture
-from syncline.cloud.models.gate import Build, GateLimits, GateReport, Truth, run_gate
+from syncline.cloud.models.frames import FrameSource
+from syncline.cloud.models.gate import Build, GateLimits, GateReport, run_gate
 from syncline.cloud.models.graph import opset, parse_model, serialise
 from syncline.cloud.models.half import halve_graph
 from syncline.cloud.models.nncf_body import quantise_with_nncf
 from syncline.cloud.models.probe import feeds, make_golden
 from syncline.cloud.models.quantize import check_types, quantise_graph
 from syncline.cloud.models.runtime import RUNTIME
+from syncline.cloud.models.split import MIN_CALIBRATION, damaged_note, noting, without
 from syncline.cloud.models.targets import Target, golden_runtime
-from syncline.edge.model.bundle import MODEL_NAME, Bundle, write_bundle
+from syncline.cloud.models.truth import Truth
+from syncline.edge.model.bundle import MODEL_NAME, Bundle, check_new_folder, write_bundle
 from syncline.edge.model.golden import GOLDEN_NAME, pack_golden
 from syncline.edge.model.manifest import TargetSpec
 from syncline.errors import MediaError, UsageError
 
 Method = Literal["minmax", "nncf"]
 
+LABELLED_TASKS = ("segmentation", "lanes")
 MAX_TEXT = 256
 GOLDEN_TRIES = 8
 
@@ -91,13 +92,15 @@ def quantize_bundle(
         source: fp32 bundle.
         out: Folder of the new bundle; must be empty or absent.
         calibration: Frames to calibrate on.
-        judged: Frames for the gate; others than those of `calibration`.
+        judged: Frames for the gate; those that were calibrated on are left out.
         options: See `QuantizeOptions`.
         cpu_ns: CPU time of this thread, nanoseconds.
         truth: Label map of a gate frame by its name.
 
     Raises:
-        UsageError: The bundle is not fp32, or method and target do not go together.
+        UsageError: The bundle is not fp32, method and target do not go together, or labels were
+            given for a model without label maps.
+        MediaError: Frames or label maps cannot be read, or are too few.
         ModelError: The graph cannot be quantised.
         GateError: The gate refused, and `keep_fp32` is not set.
     """
@@ -106,17 +109,61 @@ def quantize_bundle(
             f"method nncf is for target openvino, not {options.target.name}",
             remedy="Its graphs run at half the speed elsewhere; use --method minmax",
         )
+    _check_request(source, calibration, truth)
+    check_new_folder(out)
+    seen: set[bytes] = set()
     fp32 = fp32_build(source, fold_graph=options.fold)
-    int8 = int8_build(fp32, calibration, options)
+    int8 = int8_build(fp32, noting(calibration, seen), options)
+    others = without(judged, seen)
     report = run_gate(
-        fp32, int8, judged, options.target,
+        fp32, int8, others, options.target,
         cpu_ns=cpu_ns, limits=options.limits, truth=truth, runs=options.runs,
     )  # fmt: skip
+    evidence = _evidence(report, calibration, judged)
+    report = replace(report, notes=(*report.notes, *_notes(evidence, calibration, judged)))
     if not options.keep_fp32:
         report.require()
     chosen = int8 if report.passed else fp32
-    bundle = _write(chosen, out, source, report, calibration, judged)
-    return QuantizeReport(bundle, report, calibration.count)
+    bundle = _write(chosen, out, source, report, evidence, calibration, others)
+    return QuantizeReport(bundle, report, int(evidence["calibration_frames"]))
+
+
+def _check_request(source: Bundle, calibration: FrameSource, truth: Truth | None) -> None:
+    if calibration.count < MIN_CALIBRATION:
+        raise MediaError(
+            f"{calibration.count} frames are too few to calibrate on, needs {MIN_CALIBRATION}",
+            remedy="Give more frames",
+        )
+    if truth is not None and source.manifest.task not in LABELLED_TASKS:
+        raise UsageError(
+            f"label maps say nothing of a {source.manifest.task} model",
+            remedy=f"Leave --truth out; it is for {' and '.join(LABELLED_TASKS)}",
+        )
+
+
+def _evidence(
+    report: GateReport, calibration: FrameSource, judged: FrameSource
+) -> dict[str, float]:
+    """What the verdict rests on."""
+    frames = report.metrics.get("all", {}).get("frames", 0.0)
+    return {
+        "calibration_frames": float(calibration.count - len(calibration.damaged)),
+        "judged_frames": frames,
+        "shared_frames_left_out": judged.count - len(judged.damaged) - frames,
+    }
+
+
+def _notes(
+    evidence: Mapping[str, float], calibration: FrameSource, judged: FrameSource
+) -> list[str]:
+    shared = int(evidence["shared_frames_left_out"])
+    notes = damaged_note((calibration, judged))
+    if shared:
+        notes.append(
+            f"{shared} of {judged.count - len(judged.damaged)} frames to judge on were calibrated "
+            "on as well and are left out"
+        )
+    return notes
 
 
 def fp32_build(source: Bundle, *, fold_graph: bool) -> Build:
@@ -134,7 +181,9 @@ def fp32_build(source: Bundle, *, fold_graph: bool) -> Build:
     model = parse_model(source.model_bytes())
     if fold_graph:
         model, manifest = fold(model, manifest)
-    spec = msgspec.structs.replace(manifest.target, opset=opset(model), runtime=golden_runtime(RUNTIME, "fp32"))
+    spec = msgspec.structs.replace(
+        manifest.target, opset=opset(model), runtime=golden_runtime(RUNTIME, "fp32")
+    )
     return Build(model, msgspec.structs.replace(manifest, target=spec))
 
 
@@ -169,6 +218,7 @@ def _write(
     out: Path,
     source: Bundle,
     report: GateReport,
+    evidence: dict[str, float],
     calibration: FrameSource,
     judged: FrameSource,
 ) -> Bundle:
@@ -176,7 +226,8 @@ def _write(
         **source.manifest.lineage,
         "parent": source.digest,
         "tool": RUNTIME,
-        "calibration": f"{calibration.count} frames of {calibration.path.name}",
+        "calibration": f"{evidence['calibration_frames']:.0f} frames of {calibration.path.name}",
+        "judged": f"{evidence['judged_frames']:.0f} other frames of {judged.path.name}",
         "gate": "passed"
         if report.passed
         else f"{report.precision} refused: {'; '.join(report.reasons)}",
@@ -185,7 +236,7 @@ def _write(
         build.manifest,
         files={},
         lineage={key: text[:MAX_TEXT] for key, text in lineage.items()},
-        metrics=_metrics(report),
+        metrics={**_metrics(report), "evidence": evidence},
     )
     frames = (f for f, _ in zip(judged.read(), range(GOLDEN_TRIES), strict=False))
     golden = make_golden(build.model, manifest, frames)
@@ -196,7 +247,8 @@ def _write(
 def _metrics(report: GateReport) -> dict[str, dict[str, float]]:
     """The gate's figures; those of a refused build say so in their slices' names."""
     prefix = "" if report.passed else f"{report.precision}-refused-"
-    found = {f"{prefix}{name}": figures for name, figures in report.metrics.items()}
+    slices = {**report.metrics, **report.classes}
+    found = {f"{prefix}{name}"[:MAX_TEXT]: figures for name, figures in slices.items()}
     if report.fp32 is not None and report.int8 is not None and report.speedup is not None:
         found[f"{prefix}speed"] = {
             "fp32_cpu_ms": report.fp32.best_ms,
@@ -207,15 +259,3 @@ def _metrics(report: GateReport) -> dict[str, dict[str, float]]:
         name: {key: round(value, 5) for key, value in figures.items()}
         for name, figures in found.items()
     }
-
-
-def truth_folder(folder: Path) -> Truth:
-    """Label maps of a folder: the picture with a frame's name, its first channel the labels."""
-    if not folder.is_dir():
-        raise MediaError(f"{folder} is not a folder", remedy="Give a folder of label maps")
-
-    def labels(name: str) -> NDArray[np.uint8] | None:
-        file = folder / Path(name).with_suffix(".png")
-        return np.asarray(read_picture(file)[..., 0]) if file.is_file() else None
-
-    return labels

@@ -6,7 +6,7 @@ Frames are read one at a time and picked evenly over the whole source; memory is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -48,9 +48,10 @@ class FrameSource:
     Attributes:
         path: Where it came from.
         count: Number of frames picked.
-        read: Starts a new pass over them.
+        read: Starts a new pass over them; a picture that cannot be decoded is left out.
         folders: Sub-folders that pictures were picked from; "" is the folder itself.
         left_out: Sub-folders that hold label masks, not pictures.
+        damaged: Names of the pictures that could not be decoded, once they were read.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class FrameSource:
     read: Callable[[], Iterator[Frame]]
     folders: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    damaged: set[str] = field(default_factory=set)
 
     def told(self) -> str:
         """What was taken, for people."""
@@ -69,26 +71,52 @@ class FrameSource:
         return text
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a source holds, before frames are picked.
+
+    Attributes:
+        path: Where it is.
+        groups: Slice of every frame, in order.
+        pick: The source of the frames of given indices, ascending.
+    """
+
+    path: Path
+    groups: Sequence[str]
+    pick: Callable[[Sequence[int]], FrameSource]
+
+
 def open_frames(path: Path, limit: int, *, phase: float = 0.0) -> FrameSource:
     """Pick up to `limit` frames of a source, spread evenly.
 
     Args:
-        path: Folder of pictures, video file, MCAP log or log folder. Sub-folders are slices; those
-            that hold nothing but grey or palette PNG, beside others in colour, are label masks and
-            left out.
+        path: See `list_frames`.
         limit: How many at most.
         phase: 0 takes the first frame of each of the `limit` parts of the source, 0.5 the middle
-            one: two passes with different phases share no frame of a long source.
+            one.
+
+    Raises:
+        MediaError: Nothing there, or nothing that can be read.
+    """
+    listing = list_frames(path)
+    return listing.pick(spread(len(listing.groups), limit, phase))
+
+
+def list_frames(path: Path) -> Listing:
+    """What a folder of pictures, video file, MCAP log or log folder holds.
+
+    Sub-folders are slices; those that hold nothing but grey or palette PNG, beside others in
+    colour, are label masks and left out.
 
     Raises:
         MediaError: Nothing there, or nothing that can be read.
     """
     if path.is_dir() and not any(path.rglob("*.mcap")):
-        return _folder(path, limit, phase)
+        return _folder(path)
     if path.suffix.lower() in VIDEOS:
-        return _video(path, limit, phase)
+        return _video(path)
     if path.is_dir() or (path.suffix.lower() in LOGS and path.is_file()):
-        return _log(path, limit, phase)
+        return _log(path)
     raise MediaError(
         f"{path} is neither a folder of pictures, a video nor a log",
         remedy=f"Give a folder, or a file ending in {', '.join(sorted(VIDEOS | LOGS))}",
@@ -97,13 +125,15 @@ def open_frames(path: Path, limit: int, *, phase: float = 0.0) -> FrameSource:
 
 def spread(count: int, limit: int, phase: float = 0.0) -> list[int]:
     """Indices of at most `limit` of `count` frames, evenly spread, ascending."""
+    if limit < 1:
+        return []
     if count <= limit:
         return list(range(count))
     step = count / limit
     return [int((i + phase) * step) for i in range(limit)]
 
 
-def _folder(path: Path, limit: int, phase: float) -> FrameSource:
+def _folder(path: Path) -> Listing:
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
     if not files:
         raise MediaError(
@@ -111,14 +141,35 @@ def _folder(path: Path, limit: int, phase: float) -> FrameSource:
             remedy="Give the folder that holds the frames",
         )
     files, left_out = _without_labels(files, path)
-    chosen = [files[i] for i in spread(len(files), limit, phase)]
+    groups = [_group(file, path) for file in files]
 
-    def read() -> Iterator[Frame]:
-        for file in chosen:
-            yield Frame(file.relative_to(path).as_posix(), _group(file, path), read_picture(file))
+    def pick(indices: Sequence[int]) -> FrameSource:
+        chosen = [files[i] for i in indices]
+        folders = tuple(sorted({groups[i] for i in indices}))
+        damaged: set[str] = set()
+        return FrameSource(
+            path, len(chosen), lambda: _pictures(path, chosen, damaged), folders, left_out, damaged
+        )
 
-    folders = tuple(sorted({_group(file, path) for file in chosen}))
-    return FrameSource(path, len(chosen), read, folders, left_out)
+    return Listing(path, groups, pick)
+
+
+def _pictures(root: Path, files: Sequence[Path], damaged: set[str]) -> Iterator[Frame]:
+    """Those that can be decoded; the names of the others go to `damaged`.
+
+    Raises:
+        MediaError: None can.
+    """
+    for file in files:
+        name = file.relative_to(root).as_posix()
+        try:
+            image = read_picture(file)
+        except MediaError:
+            damaged.add(name)
+            if len(damaged) == len(files):
+                raise
+            continue
+        yield Frame(name, _group(file, root), image)
 
 
 def _without_labels(files: Sequence[Path], root: Path) -> tuple[list[Path], tuple[str, ...]]:
@@ -159,10 +210,13 @@ def read_picture(file: Path) -> NDArray[np.uint8]:
     return np.asarray(image, dtype=np.uint8)
 
 
-def _video(path: Path, limit: int, phase: float) -> FrameSource:
+def _video(path: Path) -> Listing:
     total = sum(1 for _ in _video_frames(path))
-    chosen = spread(total, limit, phase)
-    return FrameSource(path, len(chosen), lambda: _pick(_video_frames(path), chosen))
+
+    def pick(indices: Sequence[int]) -> FrameSource:
+        return FrameSource(path, len(indices), lambda: _pick(_video_frames(path), indices))
+
+    return Listing(path, [""] * total, pick)
 
 
 def _video_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
@@ -183,12 +237,18 @@ def _pick(images: Iterator[NDArray[np.uint8]], chosen: Sequence[int]) -> Iterato
             return
 
 
-def _log(path: Path, limit: int, phase: float) -> FrameSource:
-    total = sum(1 for _ in _image_records(path))
-    if not total:
+def _log(path: Path) -> Listing:
+    topics = [record.topic for record in _image_records(path)]
+    if not topics:
         raise MediaError(f"{path} holds no {IMAGE_SCHEMA} records", remedy="Give another log")
-    chosen = spread(total, limit, phase)
-    return FrameSource(path, len(chosen), lambda: _log_frames(path, chosen))
+
+    def pick(indices: Sequence[int]) -> FrameSource:
+        damaged: set[str] = set()
+        return FrameSource(
+            path, len(indices), lambda: _log_frames(path, indices, damaged), damaged=damaged
+        )
+
+    return Listing(path, topics, pick)
 
 
 def _image_records(path: Path) -> Iterator[Record]:
@@ -196,15 +256,18 @@ def _image_records(path: Path) -> Iterator[Record]:
         yield from (record for record in reader if record.schema == IMAGE_SCHEMA)
 
 
-def _log_frames(path: Path, chosen: Sequence[int]) -> Iterator[Frame]:
+def _log_frames(path: Path, chosen: Sequence[int], damaged: set[str]) -> Iterator[Frame]:
     """Only the chosen pictures are decoded."""
     wanted, decoder = set(chosen), Decoder()
     for index, record in enumerate(_image_records(path)):
         if index in wanted:
             packed = np.frombuffer(bytes(decoder.decode(record).data), np.uint8)
             image = cv2.imdecode(packed, cv2.IMREAD_COLOR) if packed.size else None
-            if image is None:
-                raise MediaError(f"{path}: picture {index} of {record.topic} cannot be decoded")
-            yield Frame(f"{index:06d}", record.topic, np.asarray(image, dtype=np.uint8))
-        if index >= chosen[-1]:
+            if image is not None:
+                yield Frame(f"{index:06d}", record.topic, np.asarray(image, dtype=np.uint8))
+            else:
+                damaged.add(f"{index:06d}")
+                if len(damaged) == len(chosen):
+                    raise MediaError(f"{path}: no picture of {record.topic} can be decoded")
+        if not chosen or index >= chosen[-1]:
             return

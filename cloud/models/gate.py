@@ -7,26 +7,26 @@ the two models taking turns. What cannot be measured does not pass by default.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from syncline.cloud.models.agreement import IGNORE, Agreement, Kind
+from syncline.cloud.models.agreement import Agreement, Kind, Tally, best_constant_iou, mean_iou
 from syncline.cloud.models.frames import Frame, FrameSource
 from syncline.cloud.models.probe import Probe, feeds
 from syncline.cloud.models.speed import Timing, compare_models
+from syncline.cloud.models.split import MIN_JUDGED
 from syncline.cloud.models.targets import Target, has_vnni, measurable_here
+from syncline.cloud.models.truth import Labels, Truth, check_shape, known_labels
 from syncline.edge.model.manifest import Manifest
-from syncline.errors import GateError
+from syncline.errors import GateError, MediaError
 
 DARK_LUMA = 60.0
 NO_VNNI = (
     "this CPU has no VNNI: speed here is a lower bound; results are those of sums that do not "
     "overflow, as on the target"
 )
-Truth = Callable[[str], NDArray[np.uint8] | None]
+_NO_TRUTH = Tally()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,8 @@ class GateLimits:
         min_top1: Classification: share of equal first places.
         max_drop: With labels: loss of mean IoU, 0..1; replaces the two label-map limits.
         min_speedup: fp32 time / int8 time.
-        min_frames: Slices with fewer frames are reported, not judged.
+        min_frames: Slices with fewer frames are reported, not judged; with labels, fewer labels.
+        min_judged: With labels: share of their pixels that must be of a class of the model.
         min_boxes: Reference boxes needed to judge a detector at all.
         unmeasured_speed: Let a build pass whose target is not this kind of machine.
     """
@@ -51,7 +52,8 @@ class GateLimits:
     min_top1: float = 0.985
     max_drop: float = 0.005
     min_speedup: float = 1.2
-    min_frames: int = 5
+    min_frames: int = MIN_JUDGED
+    min_judged: float = 0.1
     min_boxes: int = 20
     unmeasured_speed: bool = False
 
@@ -75,6 +77,7 @@ class GateReport:
         reasons: Why it is refused; empty = passed.
         notes: What else the reader must know.
         precision: Of the candidate: int8 or fp16.
+        classes: With labels: frames and pixels judged and the figures per class.
     """
 
     metrics: Mapping[str, dict[str, float]]
@@ -83,6 +86,7 @@ class GateReport:
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
     precision: str = "int8"
+    classes: Mapping[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -131,10 +135,16 @@ def run_gate(
         limits: What must be reached.
         truth: Label map of a frame by its name, or None.
         runs: Rounds of the speed measurement.
+
+    Raises:
+        MediaError: Labels were given and no frame has any, or they cannot be read.
     """
     limits = limits or GateLimits()
     found = compare_results(fp32, int8, frames, truth)
+    whole = found.slices.get("all", _NO_TRUTH)
     reasons = judge_accuracy(found.metrics(), found.kind, limits)
+    if truth is not None:
+        reasons += judge_labels(whole, limits)
     notes: list[str] = []
     times: dict[str, Timing] = {}
     if measurable_here(target):
@@ -151,6 +161,7 @@ def run_gate(
     return GateReport(
         found.metrics(), times.get("fp32"), times.get("int8"), tuple(reasons), tuple(notes),
         "int8" if target.quantised else target.precision,
+        whole.by_class(fp32.manifest.labels),
     )  # fmt: skip
 
 
@@ -167,21 +178,34 @@ def measure_builds(
 def compare_results(
     fp32: Build, int8: Build, frames: FrameSource, truth: Truth | None = None
 ) -> Agreement:
-    """Run both builds over the frames, one frame at a time."""
+    """Run both builds over the frames, one frame at a time.
+
+    Raises:
+        MediaError: Labels were given and no frame has any, or they cannot be read.
+    """
     reference = Probe(fp32.model, fp32.manifest)
     candidate = Probe(int8.model, int8.manifest)
     found = Agreement()
+    name = ""
     for frame in frames.read():
-        labels = truth(frame.name) if truth is not None else None
-        if labels is not None:
-            labels = known_labels(labels, len(fp32.manifest.labels))
+        name = name or frame.name
+        labels = _labels_of(frame, truth, len(fp32.manifest.labels))
         found.add(reference(frame.bgr), candidate(frame.bgr), slices_of(frame), labels)
+    if truth is not None and name and not found.slices["all"].truth_frames:
+        raise MediaError(
+            f"none of the {found.slices['all'].frames} frames has a label map; "
+            f"the first is named {name!r}",
+            remedy="Name each label map like its picture, as PNG, in the same sub-folders",
+        )
     return found
 
 
-def known_labels(labels: NDArray[np.uint8], classes: int) -> NDArray[np.uint8]:
-    """A label map with all that is no class of the model (void, unlabelled) set to ignore."""
-    return np.where(labels < classes, labels, np.uint8(IGNORE)).astype(np.uint8)
+def _labels_of(frame: Frame, truth: Truth | None, classes: int) -> Labels | None:
+    labels = truth(frame.name) if truth is not None else None
+    if labels is None:
+        return None
+    check_shape(labels, frame)
+    return known_labels(labels, classes)
 
 
 def slices_of(frame: Frame) -> tuple[str, ...]:
@@ -208,11 +232,32 @@ def judge_accuracy(
     return reasons
 
 
+def judge_labels(whole: Tally, limits: GateLimits) -> list[str]:
+    """Whether the labels can bear a verdict: enough of them, and of this model's classes."""
+    if whole.truth is None or whole.truth_frames < limits.min_frames:
+        return [
+            f"labels for {whole.truth_frames} frames are too few to judge on "
+            f"(needs {limits.min_frames})"
+        ]
+    share = whole.judged_pixels / max(whole.truth_pixels, 1)
+    if share < limits.min_judged:
+        return [
+            f"{share:.1%} of the labels are of a class of the model, needs {limits.min_judged:.0%}"
+        ]
+    reached, least = mean_iou(whole.truth[0]), best_constant_iou(whole.truth[0])
+    if not reached > least:
+        return [
+            f"fp32 has mean IoU {reached:.4f} on these labels, one label for every pixel would "
+            f"have {least:.4f}: they are not what the model was made for"
+        ]
+    return []
+
+
 def _judge_slice(figures: Mapping[str, float], limits: GateLimits) -> list[str]:
-    if "miou_drop" in figures:
+    if figures.get("truth_frames", 0.0) >= limits.min_frames:
         drop = figures["miou_drop"]
         limit = limits.max_drop
-        return [f"mIoU falls by {drop:.4f}, limit {limit:.4f}"] if drop > limit else []
+        return [] if drop <= limit else [f"mIoU falls by {drop:.4f}, limit {limit:.4f}"]
     needed = {
         "f1": limits.min_f1,
         "pixel_agreement": limits.min_pixels,
@@ -222,7 +267,7 @@ def _judge_slice(figures: Mapping[str, float], limits: GateLimits) -> list[str]:
     return [
         f"{key} with fp32 is {figures[key]:.3f}, needs {limit:.3f}"
         for key, limit in needed.items()
-        if key in figures and figures[key] < limit
+        if key in figures and not figures[key] >= limit
     ]
 
 

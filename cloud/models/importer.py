@@ -36,7 +36,7 @@ from syncline.cloud.models.presets import Preset, guess_preset, preset_named
 from syncline.cloud.models.probe import make_golden
 from syncline.cloud.models.runtime import RUNTIME, GraphSession, max_opset, random_feeds
 from syncline.cloud.models.targets import golden_runtime
-from syncline.edge.model.bundle import MODEL_NAME, Bundle, write_bundle
+from syncline.edge.model.bundle import MODEL_NAME, Bundle, check_new_folder, write_bundle
 from syncline.edge.model.golden import GOLDEN_NAME, pack_golden
 from syncline.edge.model.manifest import Manifest, TargetSpec
 from syncline.errors import ModelError, UsageError
@@ -115,6 +115,7 @@ def import_model(path: Path, out: Path, options: ImportOptions) -> ImportReport:
         ModelError: The file cannot be used; the message says why.
         UsageError: Options and graph contradict each other.
     """
+    check_new_folder(out)
     data = read_model_bytes(path)
     work = _Work(parse_model(data, path.name))
     _repair(work, path.parent, options.size)

@@ -41,7 +41,7 @@ from syncline.cloud.models.graph import (
 )
 from syncline.cloud.models.partition import partition
 from syncline.cloud.models.targets import Target
-from syncline.errors import ModelError
+from syncline.errors import ModelError, SynclineError
 
 Feeds = Mapping[str, Array]
 
@@ -145,8 +145,8 @@ def _quantise_body(
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options=options,
             )
-        except ModelError:
-            raise
+        except SynclineError:
+            raise  # of a frame or of the head, not of the quantiser
         except Exception as error:
             if reader.frames == 0:
                 raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -111,27 +112,41 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
         ManifestError: The folder is not empty, a file is missing, or the manifest is wrong.
         StorageError: It cannot be written; of what was begun nothing stays.
     """
-    _make_empty(folder)
+    check_new_folder(folder)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
     encoded = encode_manifest(msgspec.structs.replace(manifest, files=digests))
+    was_there = folder.is_dir()
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         for name, data in [*files.items(), (MANIFEST_NAME, encoded)]:
             (folder / name).write_bytes(data)
     except OSError as error:
-        for name in (*files, MANIFEST_NAME):
-            (folder / name).unlink(missing_ok=True)
+        _take_back(folder, (*files, MANIFEST_NAME), keep_folder=was_there)
         raise cannot_write(folder, error) from error
     return Bundle.open(folder, trusted_keys=None)
 
 
-def _make_empty(folder: Path) -> None:
+def check_new_folder(folder: Path) -> None:
+    """Refuse a folder that a bundle cannot be written to, before the work is done.
+
+    Raises:
+        ManifestError: It is not empty.
+        StorageError: It cannot be looked into.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        is_used = any(folder.iterdir())
+        is_used = folder.exists() and any(folder.iterdir())
     except OSError as error:
         raise cannot_write(folder, error) from error
     if is_used:
         raise ManifestError(f"{folder} is not empty", remedy="Give a new folder for the bundle")
+
+
+def _take_back(folder: Path, names: Sequence[str], *, keep_folder: bool) -> None:
+    with contextlib.suppress(OSError):
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        if not keep_folder:
+            folder.rmdir()
 
 
 def _check_signature(

@@ -18,6 +18,7 @@ MANIFEST_NAME = "manifest.toml"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_SIDE_PX = 8192
 MAX_LABELS = 65_536
+MAX_SECURITY_VERSION = 2**31 - 1
 
 Task = Literal["detection", "segmentation", "classification", "lanes"]
 DecoderKind = Literal[
@@ -154,7 +155,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     name: Slug
     version: Text
     task: Task
-    security_version: Annotated[int, msgspec.Meta(ge=0)] = 0
+    security_version: Annotated[int, msgspec.Meta(ge=0, le=MAX_SECURITY_VERSION)] = 0
     license: Text = ""
     labels: Annotated[tuple[Text, ...], msgspec.Meta(max_length=MAX_LABELS)] = ()
     files: dict[FileName, Sha256Hex] = {}
@@ -212,12 +213,12 @@ def parse_manifest(data: bytes) -> Manifest:
     try:
         table = tomllib.loads(data.decode("utf-8"))
         manifest = msgspec.convert(table, Manifest, strict=True)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ManifestError(f"manifest.toml is not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise ManifestError(
             f"manifest.toml: {error}", remedy="docs/model-bundle.md lists every key"
         ) from error
+    except (ValueError, RecursionError) as error:  # TOML, UTF-8, a number of thousands of digits
+        raise ManifestError(f"manifest.toml is not TOML: {error}") from error
     _check(manifest)
     return manifest
 

@@ -9,9 +9,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from syncline.cli.model_files import check_runs, open_bundle
 from syncline.cloud.models.bench import BenchReport, bench_bundles, bench_reference
 from syncline.cloud.models.frames import open_frames
-from syncline.edge.model.bundle import Bundle
 
 
 def bench(
@@ -32,10 +32,11 @@ def bench(
         runs: Rounds.
         as_json: Print one JSON object.
     """
+    check_runs(runs)
     if reference or not bundles:
         report = bench_reference(time.thread_time_ns, runs=runs)
     else:
-        opened = [Bundle.open(path, trusted_keys=None) for path in bundles]
+        opened = [open_bundle(path) for path in bundles]
         image = next(iter(open_frames(frame, 1).read())).bgr if frame is not None else None
         report = bench_bundles(opened, time.thread_time_ns, image=image, runs=runs)
     print(json.dumps(report.as_dict()) if as_json else _as_text(report))

@@ -9,17 +9,19 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from syncline.cli.model_files import check_runs, open_bundle
 from syncline.cloud.models.build import (
     Method,
     QuantizeOptions,
     QuantizeReport,
     quantize_bundle,
-    truth_folder,
 )
-from syncline.cloud.models.frames import open_frames
+from syncline.cloud.models.frames import FrameSource, open_frames
 from syncline.cloud.models.gate import GateLimits
+from syncline.cloud.models.split import MIN_CALIBRATION, MIN_JUDGED, split_frames
 from syncline.cloud.models.targets import target_named
-from syncline.edge.model.bundle import Bundle
+from syncline.cloud.models.truth import truth_folder
+from syncline.errors import UsageError
 
 _DEFAULTS = GateLimits()
 
@@ -57,10 +59,11 @@ def quantize(
         out: Folder for the build; must be new or empty.
         target: x86-64-vnni, x86-64, arm64, tensorrt, openvino, cuda (fp16), or auto.
         method: minmax, or nncf (extra openvino) for SiLU networks on OpenVINO.
-        gate_frames: Frames for the gate; default: others of the calibration source.
-        truth: Folder of label maps named like the gate's frames, for segmenters.
-        frames: Calibration frames.
-        judge: Frames for the gate.
+        gate_frames: Frames for the gate; default: other stretches of the calibration source.
+        truth: Folder of label maps (grey or palette PNG) named like the gate's frames, for
+            segmenters.
+        frames: Calibration frames, at most.
+        judge: Frames for the gate, at most.
         fold: Fold the uint8 input and the decoding into the graph.
         keep_stem: Leave a first convolution of up to 4 channels in float.
         keep_fp32: When refused, write the fp32 build with the reason in its lineage.
@@ -90,23 +93,42 @@ def quantize(
         limits=limits,
         runs=runs,
     )
-    calibrating = open_frames(calibration, frames)
-    judging = open_frames(gate_frames or calibration, judge, phase=0.5)
+    check_runs(runs)
+    _check_counts(frames, judge)
+    source = open_bundle(bundle)
+    labels = truth_folder(truth) if truth is not None else None
+    calibrating, judging = _frames(calibration, gate_frames, frames, judge)
     if not as_json:
         print(f"calibration: {calibrating.told()}")
         print(f"gate: {judging.told()}", flush=True)
     report = quantize_bundle(
-        Bundle.open(bundle, trusted_keys=None),
+        source,
         out,
         calibrating,
         judging,
         options,
         cpu_ns=time.thread_time_ns,
-        truth=truth_folder(truth) if truth is not None else None,
+        truth=labels,
     )
     taken = {"calibration": calibrating.told(), "gate": judging.told()}
     print(json.dumps({**_as_dict(report), "frames": taken}) if as_json else _as_text(report))
     return 0
+
+
+def _check_counts(frames: int, judge: int) -> None:
+    least = (("frames", frames, MIN_CALIBRATION), ("judge", judge, MIN_JUDGED))
+    for flag, value, limit in least:
+        if value < limit:
+            raise UsageError(f"--{flag} {value} is too few", remedy=f"Give {limit} or more")
+
+
+def _frames(
+    calibration: Path, gate_frames: Path | None, frames: int, judge: int
+) -> tuple[FrameSource, FrameSource]:
+    """(to calibrate on, to judge on)."""
+    if gate_frames is None:
+        return split_frames(calibration, frames, judge)
+    return open_frames(calibration, frames), open_frames(gate_frames, judge, phase=0.5)
 
 
 def _as_dict(report: QuantizeReport) -> dict[str, object]:
@@ -122,13 +144,15 @@ def _as_dict(report: QuantizeReport) -> dict[str, object]:
         "speedup": gate.speedup,
         "calibration_frames": report.calibration_frames,
         "metrics": dict(gate.metrics),
+        "classes": dict(gate.classes),
+        "evidence": dict(report.bundle.manifest.metrics["evidence"]),
     }
 
 
 def _as_text(report: QuantizeReport) -> str:
     gate = report.gate
     lines = [f"note: {note}" for note in gate.notes]
-    for name, figures in gate.metrics.items():
+    for name, figures in {**gate.metrics, **gate.classes}.items():
         shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
         lines.append(f"{name}: {shown}")
     if gate.fp32 is not None and gate.int8 is not None and gate.speedup is not None:

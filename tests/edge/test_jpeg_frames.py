@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from syncline.cloud.models.agreement import count_matches, pairwise_iou
+from syncline.edge.decode.match import match, pairwise_iou
 from syncline.edge.decode.types import Boxes
 from syncline.edge.engine import Engine
 from syncline.edge.job import DropReason, Frame
@@ -154,7 +155,7 @@ def test_boxes_of_a_reduced_decode_lie_where_those_of_a_whole_one_do(
         data = path.read_bytes()
         whole, reduced = boxes(data, reducible=False), boxes(data, reducible=True)
         count += len(whole) + len(reduced)
-        matched += count_matches(whole, reduced)
+        matched += int(match(whole, reduced)[0].sum())
         if not (len(whole) and len(reduced)):
             continue
         overlap = pairwise_iou(whole.xyxy_px, reduced.xyxy_px)
@@ -164,3 +165,36 @@ def test_boxes_of_a_reduced_decode_lie_where_those_of_a_whole_one_do(
     assert count > 50
     assert 2 * matched / count >= 0.85
     assert abs(float(np.mean(moved))) < 1.0  # of 1280: an input pixel is 3
+
+
+@pytest.mark.parametrize("rate_hz", [None, 5.0])
+def test_only_frames_that_will_run_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate_hz: float | None
+) -> None:
+    """A frame that the rate or the next frame turns away is not worth its decoding."""
+    decoded: list[int] = []
+    decode = JpegPicture._decode
+
+    def seen(self: JpegPicture, n: int) -> NDArray[np.uint8]:
+        decoded.append(n)
+        return decode(self, n)
+
+    monkeypatch.setattr(JpegPicture, "_decode", seen)
+    told = Told()
+    model = tiny.scorer() if rate_hz else tiny.slow(rounds=150, side=256)
+    bundle = tiny.bundle(tmp_path / "b", model, tiny.scores_manifest())
+    runner = Runner(
+        [ModelSlot(name="one", bundle=bundle, max_rate_hz=rate_hz)],
+        clock=CLOCK,
+        callbacks=told.callbacks(),
+    )
+    runner.start()
+    image = np.full((tiny.HEIGHT, tiny.WIDTH, 3), 255, np.uint8)
+    for index in range(60):
+        runner.submit(Frame("front", index, picture(image), None, CLOCK.raw_ns()))
+        time.sleep(0.02)
+    runner.stop()
+    processed = runner.health().slots[0].processed
+    assert processed < 45, "overload, or a rate, is what this is about"
+    # What the estimates learn from, and a turn that came earlier or later than expected.
+    assert processed <= len(decoded) <= 1.5 * processed + 5

@@ -20,12 +20,12 @@ from syncline.edge.model.bundle import Bundle
 W, H = 160, 96
 
 
-def made_frames(count: int, width: int = W, height: int = H) -> FrameSource:
+def made_frames(count: int, width: int = W, height: int = H, *, first: int = 0) -> FrameSource:
     """A source of synthetic frames."""
 
     def read() -> Iterator[Frame]:
         for i in range(count):
-            yield Frame(f"{i}", "", synthetic_frame(width, height, seed=i))
+            yield Frame(f"{i}", "", synthetic_frame(width, height, seed=first + i))
 
     return FrameSource(Path("synthetic"), count, read)
 

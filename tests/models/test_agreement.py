@@ -12,13 +12,12 @@ from syncline.cloud.models.agreement import (
     Agreement,
     accuracy,
     confusion,
-    count_matches,
     mean_iou,
     nearest,
-    pairwise_iou,
 )
 from syncline.cloud.models.gate import GateLimits, judge_accuracy
 from syncline.edge.decode import Boxes, LabelMap, Scores
+from syncline.edge.decode.match import match, pairwise_iou
 from syncline.errors import ModelError
 
 
@@ -29,6 +28,12 @@ def boxes(rows: list[tuple[float, float, float, float]], classes: list[int] | No
         np.linspace(0.9, 0.5, n).astype(np.float32),
         np.array(classes or [0] * n, np.int64),
     )
+
+
+def count_matches(one: Boxes, other: Boxes) -> int:
+    mine, theirs = match(one, other)
+    assert mine.sum() == theirs.sum()
+    return int(mine.sum())
 
 
 def test_iou_of_known_boxes() -> None:

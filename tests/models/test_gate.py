@@ -18,19 +18,21 @@ from syncline.cloud.models.build import (
     fp32_build,
     int8_build,
     quantize_bundle,
-    truth_folder,
 )
 from syncline.cloud.models.doctor import diagnose
 from syncline.cloud.models.frames import FrameSource, open_frames
-from syncline.cloud.models.gate import Build, GateLimits, known_labels, run_gate
+from syncline.cloud.models.gate import Build, GateLimits, run_gate
 from syncline.cloud.models.graph import copy_model, inputs, parse_model, serialise
 from syncline.cloud.models.importer import ImportOptions, import_model
 from syncline.cloud.models.probe import Probe
 from syncline.cloud.models.reference import mobseg
 from syncline.cloud.models.targets import TARGETS, this_machine
+from syncline.cloud.models.truth import known_labels, truth_folder
 from syncline.edge.decode import LabelMap
 from syncline.edge.model.bundle import Bundle
 from syncline.errors import GateError, UsageError
+
+from .conftest import made_frames
 
 LOOSE = GateLimits(min_pixels=0.5, min_miou=0.0, min_speedup=0.01)
 
@@ -38,7 +40,7 @@ LOOSE = GateLimits(min_pixels=0.5, min_miou=0.0, min_speedup=0.01)
 def quantise(bundle: Bundle, out: Path, frames: FrameSource, **options: object) -> QuantizeReport:
     chosen = {"target": this_machine(), "runs": 5, "limits": LOOSE, **options}
     return quantize_bundle(
-        bundle, out, frames, frames,
+        bundle, out, frames, made_frames(8, first=100),
         QuantizeOptions(**chosen),  # type: ignore[arg-type]
         cpu_ns=time.thread_time_ns,
     )  # fmt: skip
@@ -195,8 +197,11 @@ def test_command_line(
     assert main([*args, "--out", str(out), *easy, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["shipped"] == this_machine().precision
-    assert found["metrics"]["night"]["frames"] == 6
-    assert found["metrics"]["dark"]["frames"] == 6
+    assert found["metrics"]["night"]["frames"] == 3
+    assert found["metrics"]["dark"]["frames"] == 3
+    assert found["evidence"] == {
+        "calibration_frames": 6, "judged_frames": 6, "shared_frames_left_out": 0
+    }  # fmt: skip
     assert main([*args, "--out", str(tmp_path / "b"), "--min-speedup", "99", "--runs", "3"]) == 4
     assert "int8 refused" in capsys.readouterr().err
     assert main(["model", "bench", str(bundle.folder), str(out), "--runs", "3", "--json"]) == 0
