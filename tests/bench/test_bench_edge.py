@@ -8,7 +8,9 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import cv2
@@ -16,10 +18,11 @@ import numpy as np
 import pytest
 
 from syncline.edge.backend import Backend, BackendOptions
-from syncline.edge.job import Frame
+from syncline.edge.job import Frame, Result
 from syncline.edge.outputs import StuckDetector, not_finite
 from syncline.edge.pipeline import encode_jpeg
 from syncline.edge.runner import ModelSlot, Runner
+from syncline.edge.serving import Callbacks
 from syncline.sensors.jpeg import JpegPicture
 from tests.bench.edge_setup import cpu_ns, interleaved, loaded
 from tests.edge import nets
@@ -62,6 +65,36 @@ def test_cpu_per_frame_against_bare_run(
     if not benchmark.disabled:
         assert best["ours"] <= limit * best["bare"]
         assert best["prepare"] + best["conclude"] <= 1.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "limit"),
+    [("segmenter", (1280, 960), 1.10), ("detector", (1920, 1080), 1.20)],
+    ids=["edge-1", "edge-2"],
+)
+def test_live_cpu_per_frame_against_bare_run(
+    benchmark: Any, tmp_path: Path, kind: str, size: tuple[int, int], limit: float
+) -> None:
+    """edge-1, edge-2: the same through the live queue: submitted, run by a worker, told."""
+    _, engine, given = loaded(tmp_path, kind, size)
+    tensor, _ = engine.preprocessor()(nets.picture(*size))
+    told: SimpleQueue[Result] = SimpleQueue()
+    slot = ModelSlot(name="live", bundle=engine.bundle)
+    live = Runner([slot], clock=CLOCK, callbacks=Callbacks(on_result=told.put))
+    live.start()
+
+    def one() -> None:
+        live.submit(replace(given, raw_ns=CLOCK.raw_ns()))
+        told.get(timeout=10.0)
+
+    best = interleaved(
+        {"bare": lambda: engine.backend.run(tensor), "live": one},
+        12 if benchmark.disabled else 60,
+    )
+    benchmark.extra_info.update(best, ratio=best["live"] / best["bare"])
+    benchmark(one)
+    live.stop()
+    assert best["live"] <= (1.5 if benchmark.disabled else limit) * best["bare"]
 
 
 def test_edge_3_a_reduced_decode_costs_less(benchmark: Any, tmp_path: Path) -> None:
@@ -133,7 +166,7 @@ def test_edge_29_waiting_costs_nothing(benchmark: Any, tmp_path: Path) -> None:
     benchmark.extra_info.update(idle_percent=idle_ns / 1e7, gap_ms=gap)
     benchmark(lambda: None)
     assert idle_ns <= 0.01 * S
-    assert gap["off"] <= max(0.2, 0.05 * gap["on"])
+    assert gap["off"] <= 0.2
 
 
 def test_edge_31_load_from_cache(benchmark: Any, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_edge_25_overload_keeps_frames_young(quiet: Any, tmp_path: Path) -> None
 
 
 def test_edge_27_run_is_ended_within_10_ms(quiet: Any, tmp_path: Path) -> None:
-    """edge-27: how long after its deadline a run ends, on an idle machine: <= 10 ms."""
+    """edge-27: how long after its deadline a run ends, on an idle machine: 19 of 20 <= 10 ms."""
     told = Told()
     slot = slow_slot(tmp_path, rounds=40_000, side=128, deadline_ns=50 * MS, hang_ns=5 * S)
     runner = Runner([slot], clock=CLOCK, callbacks=told.callbacks())
@@ -153,7 +153,8 @@ def test_edge_27_run_is_ended_within_10_ms(quiet: Any, tmp_path: Path) -> None:
     runner.stop()
     quiet.extra_info.update(over_ms_median=float(np.median(over)), over_ms_max=max(over))
     quiet.pedantic(lambda: None, rounds=1)
-    assert float(np.median(over)) <= 10.0
+    print(f"\nended after its deadline: median {np.median(over):.1f}, largest {max(over):.1f} ms")
+    assert sorted(over)[-2] <= 10.0
 
 
 def paced(runner: Runner, told: Told, seconds: float, image: NDArray[np.uint8]) -> list[int]:
@@ -218,7 +219,7 @@ def test_edge_36_shadow_in_slack_leaves_the_primary_alone(quiet: Any, tmp_path: 
     image = nets.picture(1280, 960)
     p99: dict[str, list[float]] = {"off": [], "on": []}
     processed = 0
-    for _ in range(3):
+    for _ in range(5):
         for name, slots in (("off", [main]), ("on", [main, shadow])):
             told = Told()
             runner = Runner(slots, clock=CLOCK, callbacks=told.callbacks())
@@ -231,10 +232,10 @@ def test_edge_36_shadow_in_slack_leaves_the_primary_alone(quiet: Any, tmp_path: 
             ages = [r.latencies.total_ns for r in told.results if not r.shadow]
             p99[name].append(float(np.quantile(ages, 0.99)))
             processed += sum(s.processed for s in runner.health().slots if s.slot == "shadow")
-    ratio = min(p99["on"]) / min(p99["off"])
+    ratio = float(np.median(p99["on"]) / np.median(p99["off"]))
     quiet.extra_info.update(p99_ratio=ratio, shadow_processed=processed)
     quiet.pedantic(lambda: None, rounds=1)
-    assert processed > 30  # of 300; on an idle machine nearly all
+    assert processed > 50  # of 500; on an idle machine nearly all
     assert ratio <= 1.05
 
 
@@ -250,7 +251,7 @@ def test_edge_32_first_frame_is_as_quick_as_the_others(quiet: Any, tmp_path: Pat
         ratios.append(costs[0] / float(np.median(costs)))
     quiet.extra_info.update(ratios=ratios)
     quiet.pedantic(lambda: None, rounds=1)
-    assert min(ratios) <= 1.5
+    assert max(ratios) <= 1.5
 
 
 @contextmanager
