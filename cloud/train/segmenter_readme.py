@@ -6,8 +6,9 @@ from syncline.cloud.train.rendered import FRAME_SIZE, TEST_SEEDS
 from syncline.cloud.train.rendered_maps import SLICES
 from syncline.edge.model.manifest import Manifest
 
-_README = """A small segmenter (EdgeSeg w32, {width}x{height}, {kilobytes} kB, {precision}): what
-every 4x4 pixels of its input show. `make train NET=segmenter` makes it from nothing: no weights, no
+_README = """A small segmenter (EdgeSeg w32,
+{width}x{height}, {kilobytes} kB, {precision}): what every 4x4
+pixels of its input show. `make train NET=segmenter` makes it from nothing: no weights, no
 pictures from elsewhere. Licence of weights and golden picture: {license}.
 
 **It was trained on rendered scenes alone** (`docs/synthetic-drive.md`), to show the system
@@ -31,7 +32,8 @@ of an x86 without VNNI.
 
 _REAL = """
 For information: on {frames:.0f} labelled CamVid frames, real pictures, its road has an IoU of
-{iou:.2f} with theirs (int8; fp32 {iou_fp32:.2f}). Bring your own model there.
+{iou:.2f} with theirs; one fixed shape for all of them reaches {iou_fixed:.2f}. Bring your own
+model there.
 """
 
 
