@@ -27,12 +27,14 @@ class Verdicts:
     """Per frame of one drive: disagreement, and share of wrong cells of either network.
 
     Attributes:
-        score: Of `syncline.edge.shadow.compare_labels`.
+        score: Share of cells that the two call differently (`syncline.edge.shadow`).
+        worth: The same and the change of the classes' areas: what frames are chosen by.
         wrong: Of the serving network.
         shadow_wrong: Of the shadow.
     """
 
     score: Floats
+    worth: Floats
     wrong: Floats
     shadow_wrong: Floats
 
@@ -51,8 +53,13 @@ class Figure:
 
 def judge(serving: Images, shadow: Images, truth: Images) -> Verdicts:
     """Compare two networks' label maps (N, h, w) of one drive with each other and the truth."""
-    scores = [compare_labels(a, b).score for a, b in zip(serving, shadow, strict=True)]
-    return Verdicts(np.array(scores), wrong_share(truth, serving), wrong_share(truth, shadow))
+    found = [compare_labels(a, b) for a, b in zip(serving, shadow, strict=True)]
+    return Verdicts(
+        np.array([d.score for d in found]),
+        np.array([d.score + d.class_area_l1 for d in found]),
+        wrong_share(truth, serving),
+        wrong_share(truth, shadow),
+    )
 
 
 def wrong_share(truth: Sequence[Images] | Images, found: Sequence[Images] | Images) -> Floats:
@@ -78,13 +85,22 @@ def rank_correlation(a: Floats, b: Floats) -> float:
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def over_drives(statistic: Statistic, drives: Sequence[Verdicts], draws: int = DRAWS) -> Figure:
-    """A statistic of all frames, with how it varies when drives are drawn with replacement."""
+def over_drives(
+    statistic: Statistic, drives: Sequence[Verdicts], name: str = "score", draws: int = DRAWS
+) -> Figure:
+    """A statistic of all frames, with how it varies when drives are drawn with replacement.
+
+    Args:
+        statistic: Of a score and the serving network's errors.
+        drives: All there are.
+        name: Of the score: `score` or `worth`.
+        draws: How often drives are drawn anew.
+    """
     rng = np.random.default_rng(0)
 
     def of(chosen: Sequence[int] | NDArray[np.int64]) -> float:
         parts = [drives[int(k)] for k in chosen]
-        score = np.concatenate([p.score for p in parts])
+        score = np.concatenate([np.asarray(getattr(p, name), np.float64) for p in parts])
         return statistic(score, np.concatenate([p.wrong for p in parts]))
 
     drawn = [of(rng.integers(0, len(drives), len(drives))) for _ in range(draws)]
@@ -96,17 +112,12 @@ def told(drives: Sequence[Verdicts]) -> str:
     """What disagreement is worth, in words; in brackets the middle 90 % over drives drawn anew."""
     wrong = np.concatenate([drive.wrong for drive in drives])
     shadow = np.concatenate([drive.shadow_wrong for drive in drives])
-    figures = {
-        name: over_drives(statistic, drives)
-        for name, statistic in (
-            ("Spearman", rank_correlation),
-            ("lift of the top tenth", lift),
-            ("lift of an oracle", oracle_lift),
-        )
-    }
+    parts = [f"oracle lift {over_drives(oracle_lift, drives)}"]
+    for name in ("score", "worth"):
+        rank, top = (over_drives(s, drives, name) for s in (rank_correlation, lift))
+        parts.append(f"{name}: Spearman {rank}, lift of the top tenth {top}")
     return (
         f"{len(wrong)} frames of {len(drives)} drives: wrong cells, serving "
         f"{100 * wrong.mean():.2f} % (standard deviation {100 * wrong.std():.2f}), shadow "
-        f"{100 * shadow.mean():.2f} %; "
-        + ", ".join(f"{name} {figure}" for name, figure in figures.items())
+        f"{100 * shadow.mean():.2f} %; " + "; ".join(parts)
     )

@@ -100,7 +100,7 @@ def test_edge_36_a_shadow_that_knows_the_truth_is_the_oracle() -> None:
     score = np.concatenate([drive.score for drive in drives])
     assert rank_correlation(score, whole) == pytest.approx(1.0)
     assert lift(score, whole) == pytest.approx(lift(whole, whole))
-    figure = over_drives(lift, drives, 200)
+    figure = over_drives(lift, drives, draws=200)
     assert figure.low <= figure.value <= figure.high
     assert "120 frames of 6 drives" in told(drives)
 
@@ -108,10 +108,10 @@ def test_edge_36_a_shadow_that_knows_the_truth_is_the_oracle() -> None:
 def test_edge_36_a_score_of_chance_lifts_nothing() -> None:
     """edge-36: what the figures say of a score that knows nothing."""
     rng = np.random.default_rng(1)
-    drives = [Verdicts(*rng.uniform(0.05, 0.15, (3, 100))) for _ in range(20)]
-    figure = over_drives(lift, drives, 200)
+    drives = [Verdicts(*rng.uniform(0.05, 0.15, (4, 100))) for _ in range(20)]
+    figure = over_drives(lift, drives, draws=200)
     assert figure.low < 1.0 < figure.high
-    assert abs(over_drives(rank_correlation, drives, 20).value) < 0.1
+    assert abs(over_drives(rank_correlation, drives, draws=20).value) < 0.1
 
 
 def test_a_section_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
