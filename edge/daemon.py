@@ -80,7 +80,6 @@ class EdgeDaemon:
             images=config.record.enabled and config.record.images,
             jpeg_quality=config.record.jpeg_quality,
             recompress=config.record.recompress,
-            labels=bundle.manifest.labels,
         )
         self._pipeline = Pipeline(clock.boot_id, options)
         self._outgoing = Outgoing(config, clock, on_notice=self._on_notice)
@@ -91,10 +90,12 @@ class EdgeDaemon:
 
     def _build_parts(self, data: Path, bundle: Bundle) -> None:
         config, clock = self._config, self._clock
-        self._shadow = ShadowService(clock.boot_id, self._pipeline, self._emit, self._outgoing.pin)
         cache = data / "model-cache"
+        slots = [model_slot(config.model, bundle, cache), *shadow_slots(config.model, cache)]
+        shadowed = {slot.shadow_of for slot in slots if slot.shadow_of}
+        self._shadow = ShadowService(config.device.name, clock.boot_id, shadowed, self._emit)
         self._runner = Runner(
-            [model_slot(config.model, bundle, cache), *shadow_slots(config.model, cache)],
+            slots,
             clock=clock,
             callbacks=Callbacks(
                 on_result=self._on_result,
@@ -145,6 +146,7 @@ class EdgeDaemon:
 
     def _on_result(self, result: Result) -> None:
         self._emit(self._pipeline.result(result))
+        self._shadow.on_result(result)
 
     def _on_drop(self, drop: Drop) -> None:
         self._emit(self._pipeline.dropped(drop))
@@ -266,8 +268,7 @@ class EdgeDaemon:
         message = health.to_message()
         self._outgoing.add_to(message)
         self._time.add_to(message)
-        if self._config.model.shadow:
-            self._shadow.add_to(message)
+        self._shadow.add_to(message)
         problems = [f"camera {c.name}: {c.trouble}" for c in self._captures if c.trouble]
         problems += self._vehicle.add_to(message)
         self._marks.add_to(message)

@@ -56,13 +56,11 @@ class PipelineOptions:
         images: Record pictures and their annotations.
         jpeg_quality: Of pictures that are encoded here, 1..100.
         recompress: Encode a camera's JPEG again, too.
-        labels: Names of the classes, for annotations.
     """
 
     images: bool = True
     jpeg_quality: int = 80
     recompress: bool = False
-    labels: Sequence[str] = ()
 
 
 class Pipeline:
@@ -136,13 +134,18 @@ class Pipeline:
             result.invalid_reason,
             result.shadow,
         )
-        if isinstance(result.output, LabelMap):
-            message = segmentation_message(ref, result.output.labels)
-            return [Output(topics.SEGMENTATION.of(timing.camera), message, timing.mid_ns)]
-        if isinstance(result.output, Scores):
-            scores = classification_message(ref, *result.output.top(TOP_CLASSES))
-            return [Output(topics.CLASSIFICATION.of(timing.camera), scores, timing.mid_ns)]
-        return self._boxes(ref, timing, frame.size_px, result.output or Boxes.none())
+        output = _empty_of(result) if result.output is None else result.output
+        if isinstance(output, LabelMap):
+            labels = None if result.output is None else output.labels
+            topic = topics.SHADOW_SEGMENTATION if ref.shadow else topics.SEGMENTATION
+            message = segmentation_message(ref, labels)
+            return [Output(topic.of(timing.camera), message, timing.mid_ns)]
+        if isinstance(output, Scores):
+            topic = topics.SHADOW_CLASSIFICATION if ref.shadow else topics.CLASSIFICATION
+            scores = classification_message(ref, *output.top(TOP_CLASSES))
+            return [Output(topic.of(timing.camera), scores, timing.mid_ns)]
+        names = result.manifest.labels if result.manifest else ()
+        return self._boxes(ref, timing, frame.size_px, output, names)
 
     def _facts_of(self, timing: FrameTime) -> ModeFacts:
         facts = self._facts.get(timing.camera)
@@ -155,17 +158,34 @@ class Pipeline:
         return [Output(topics.DROPS.name, drop_message(drop), drop.raw_ns)]
 
     def _boxes(
-        self, ref: FrameRef, timing: FrameTime, size_px: tuple[int, int], boxes: Boxes
+        self,
+        ref: FrameRef,
+        timing: FrameTime,
+        size_px: tuple[int, int],
+        boxes: Boxes,
+        names: Sequence[str],
     ) -> list[Output]:
         columns = box_columns(boxes)
         message = detections_message(ref, timing, self._facts_of(timing), size_px, columns)
         topic = topics.SHADOW if ref.shadow else topics.DETECTIONS
         outputs = [Output(topic.of(timing.camera), message, timing.mid_ns)]
         if self._options.images and not ref.shadow:
-            annotations = annotations_message(timing.mid_ns, columns, self._options.labels)
+            # Annotations cannot say that they are not valid: nothing is drawn then.
+            drawn = columns if ref.valid else box_columns(Boxes.none())
+            annotations = annotations_message(timing.mid_ns, drawn, names)
             name = topics.ANNOTATIONS.of(timing.camera)
             outputs.append(Output(name, annotations, timing.mid_ns))
         return outputs
+
+
+def _empty_of(result: Result) -> Boxes | LabelMap | Scores:
+    """What a result without output would have been: it is told on the topic of its kind."""
+    task = result.manifest.task if result.manifest else "detection"
+    if task == "detection":
+        return Boxes.none()
+    if task == "classification":
+        return Scores(np.empty(0, np.float32))
+    return LabelMap(np.empty((0, 0), np.uint8), *result.frame.size_px)
 
 
 def encode_jpeg(bgr: NDArray[np.uint8], quality: int) -> bytes:

@@ -163,8 +163,12 @@ class Lane:
         self.service_ns += (service_ns - self.service_ns) * (0.2 if self.service_ns else 1.0)
 
     def ends_ns(self, now_ns: int) -> int:
-        """When the frame in work is expected to be done."""
-        return max(self.begun_ns + round(self.service_ns), now_ns)
+        """When the frame in work is expected to be done.
+
+        One that takes longer than it should is expected to do so as long again.
+        """
+        due_ns = self.begun_ns + round(self.service_ns)
+        return now_ns + abs(due_ns - now_ns)
 
     def next_arrival_ns(self) -> int | None:
         """When the next frame is expected, or None when there is no telling."""

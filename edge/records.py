@@ -10,7 +10,8 @@ import zstandard
 from numpy.typing import NDArray
 
 from syncline.edge.decode.types import Boxes
-from syncline.edge.job import Drop
+from syncline.edge.job import Drop, Result
+from syncline.edge.shadow import Disagreement
 from syncline.edge.swap import SwapEvent
 from syncline.edge.updater import UpdateEvent
 from syncline.log.annotations import BoxColumns
@@ -184,13 +185,15 @@ def detections_message(
     )
 
 
-def segmentation_message(ref: FrameRef, labels: NDArray[np.uint8]) -> pb.Segmentation:
+def segmentation_message(ref: FrameRef, labels: NDArray[np.uint8] | None) -> pb.Segmentation:
     """A label map, zstd compressed, row major.
 
     Args:
         ref: Frame, model and validity.
-        labels: (h, w) class ids.
+        labels: (h, w) class ids; None = there is no map, for it is not valid.
     """
+    if labels is None:
+        return pb.Segmentation(**ref._asdict())
     height, width = labels.shape
     return pb.Segmentation(
         **ref._asdict(),
@@ -225,6 +228,44 @@ def fix_message(name: str, sky: GnssSignals, boot_id: str) -> pb.GnssFix:
         time_sigma_ns=sky.time_accuracy_ns or 0,
         cn0_dbhz=sky.cn0_dbhz or 0.0,
         jamming=sky.jamming or 0.0,
+    )
+
+
+def disagreement_message(
+    primary: Result, shadow: Result, found: Disagreement, choice: str, boot_id: str
+) -> pb.Disagreement:
+    """How far two models are apart on a frame, and what came of it."""
+    return pb.Disagreement(
+        camera=primary.frame.camera,
+        boot_id=boot_id,
+        frame_index=primary.frame.index,
+        mid_raw_ns=primary.frame.at_ns,
+        model_sha256=primary.model_digest,
+        shadow_sha256=shadow.model_digest,
+        worth=found.worth,
+        score=found.score,
+        class_area_l1=found.class_area_l1,
+        unmatched=found.unmatched,
+        flicker=found.flicker,
+        choice=choice,
+    )
+
+
+def selection_message(
+    primary: Result, boot_id: str, choice: str, *, share: float, worth: float, around_ns: int
+) -> pb.Selection:
+    """A frame is chosen for upload; see the message."""
+    return pb.Selection(
+        camera=primary.frame.camera,
+        boot_id=boot_id,
+        frame_index=primary.frame.index,
+        mid_raw_ns=primary.frame.at_ns,
+        model_sha256=primary.model_digest,
+        choice=choice,
+        share=share,
+        worth=worth,
+        before_ns=around_ns,
+        after_ns=around_ns,
     )
 
 

@@ -45,6 +45,7 @@ class Runner:
 
     Raises:
         UsageError: The slots contradict each other.
+        ManifestError: A shadow cannot be compared with the model that it shadows.
     """
 
     def __init__(

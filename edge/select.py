@@ -1,8 +1,9 @@
 """Which frames are uploaded: the ones models disagree on, and an unbiased one per cent.
 
-Pure: the same frames give the same choice, live and in replay. The random share is drawn by a keyed
-hash of camera and index before anything else is looked at, so that rates estimated from it carry no
-bias; it does not pay for its frames from the bucket, and no score can change it.
+Pure: the same frames give the same choice, whenever they are gone through. The random share is
+drawn by a keyed hash of camera and frame time, of every valid result of the serving model: whether
+the shadow had time plays no part, so that rates estimated from it carry no bias. It does not pay
+for its frames from the bucket, and no score can change it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import enum
 import hashlib
 from collections import deque
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from syncline.errors import UsageError
 from syncline.timebase import NS_PER_S
@@ -31,11 +33,6 @@ class Choice(enum.Enum):
     BUDGET = "budget"
     """The token bucket is empty."""
 
-    @property
-    def is_upload(self) -> bool:
-        """Whether the frame is uploaded."""
-        return self in (Choice.RANDOM, Choice.SCORE)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectOptions:
@@ -47,10 +44,10 @@ class SelectOptions:
         min_score: Scores below never qualify.
         window: Frames whose scores are remembered.
         warm_up: Frames before any score qualifies.
-        min_gap_ns: Least time between two frames chosen by score, per camera.
+        min_gap_ns: Least time between two frames of a camera that are chosen by score.
         rate_per_hour: Frames by score per hour, on average, over all cameras.
         burst: Frames by score in a row.
-        seed: Of the lot; one per device, so that devices do not draw the same frames.
+        seed: Of the lot; one per device and boot, so that no two draw the same frames.
     """
 
     random_share: float = 0.01
@@ -107,10 +104,12 @@ class Selector:
     Attributes:
         options: See `SelectOptions`.
         counts: Frames by choice.
+        frames: Frames that the lot was drawn of.
     """
 
     options: SelectOptions = field(default_factory=SelectOptions)
     counts: dict[Choice, int] = field(default_factory=lambda: dict.fromkeys(Choice, 0))
+    frames: int = 0
     _scores: deque[float] = field(init=False, repr=False)
     _sorted: list[float] = field(default_factory=list, repr=False)
     _bucket: TokenBucket = field(init=False, repr=False)
@@ -120,32 +119,43 @@ class Selector:
         self._scores = deque(maxlen=self.options.window)
         self._bucket = TokenBucket(self.options.rate_per_hour / 3600.0, float(self.options.burst))
 
-    def step(self, camera: str, index: int, raw_ns: int, score: float | None) -> Choice:
-        """Choose or pass over one frame.
+    def lot(self, camera: str, at_ns: int) -> bool:
+        """Whether the lot falls on a frame; asked once of every valid result.
 
         Args:
             camera: Name of the camera.
-            index: The frame's number.
-            raw_ns: When it was taken.
-            score: Its disagreement; None = no shadow saw it (only the lot can choose it).
+            at_ns: The frame's time, by which it is told from all others of this boot.
         """
-        choice = self._choose(camera, index, raw_ns, score)
+        self.frames += 1
+        drawn = draw(self.options.seed, camera, at_ns) < self.options.random_share
+        self.counts[Choice.RANDOM] += drawn
+        return drawn
+
+    def step(self, camera: str, at_ns: int, worth: float) -> Choice:
+        """Choose or pass over a frame that both models saw.
+
+        Args:
+            camera: Name of the camera.
+            at_ns: The frame's time.
+            worth: Of its disagreement.
+
+        Returns:
+            RANDOM for a frame that `lot` has chosen already: it is not chosen again.
+        """
+        high = self._is_high(worth)
+        if draw(self.options.seed, camera, at_ns) < self.options.random_share:
+            return Choice.RANDOM
+        choice = self._choose(camera, at_ns) if high else Choice.LOW
         self.counts[choice] += 1
         return choice
 
-    def _choose(self, camera: str, index: int, raw_ns: int, score: float | None) -> Choice:
-        drawn = draw(self.options.seed, camera, index) < self.options.random_share
-        high = score is not None and self._is_high(score)
-        if drawn:
-            return Choice.RANDOM
-        if not high:
-            return Choice.LOW
+    def _choose(self, camera: str, at_ns: int) -> Choice:
         last_ns = self._last_ns.get(camera)
-        if last_ns is not None and raw_ns - last_ns < self.options.min_gap_ns:
+        if last_ns is not None and at_ns - last_ns < self.options.min_gap_ns:
             return Choice.GAP
-        if not self._bucket.take(raw_ns):
+        if not self._bucket.take(at_ns):
             return Choice.BUDGET
-        self._last_ns[camera] = raw_ns
+        self._last_ns[camera] = at_ns
         return Choice.SCORE
 
     def _is_high(self, score: float) -> bool:
@@ -164,7 +174,17 @@ class Selector:
         return high
 
 
-def draw(seed: str, camera: str, index: int) -> float:
-    """The lot of a frame, 0..1, the same wherever and whenever it is drawn."""
-    digest = hashlib.blake2b(f"{camera}\0{index}".encode(), key=seed.encode()[:64], digest_size=8)
+def draw(seed: str, camera: str, at_ns: int) -> float:
+    """The lot of a frame, 0..1, the same wherever and whenever it is drawn.
+
+    By its time, not by its number: numbers begin at 0 again with every start.
+    """
+    text = f"{camera}\0{at_ns}".encode()
+    digest = hashlib.blake2b(text, key=_key(seed), digest_size=8)
     return int.from_bytes(digest.digest(), "big") / 2.0**64
+
+
+@lru_cache(maxsize=64)
+def _key(seed: str) -> bytes:
+    """A key of the whole seed: BLAKE2 takes but 64 bytes, less than device and boot may have."""
+    return hashlib.blake2b(seed.encode()).digest()

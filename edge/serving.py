@@ -16,6 +16,7 @@ from syncline.edge.engine import Engine
 from syncline.edge.health import Health, rss_bytes, temperature_c
 from syncline.edge.job import Drop, Result
 from syncline.edge.model.bundle import Bundle
+from syncline.edge.shadow import check_comparable
 from syncline.edge.slot import ModelSlot, SlotState
 from syncline.edge.swap import (
     SwapEvent,
@@ -280,3 +281,7 @@ def _check_slots(models: Sequence[ModelSlot]) -> None:
             raise UsageError(
                 f"slot {spec.name!r} shadows {spec.shadow_of!r}, which is no primary slot"
             )
+    manifests = {spec.name: spec.bundle.manifest for spec in models}
+    for spec in models:
+        if spec.shadow_of:
+            check_comparable(manifests[spec.shadow_of], spec.bundle.manifest)

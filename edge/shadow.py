@@ -2,18 +2,22 @@
 
 On 233 CamVid frames, argmax disagreement found the serving model's errors best of all scores tried
 (Spearman 0.69); class areas best foretold what the shadow would gain. Both need a shadow that is
-better than the serving model.
+better than the serving model, and classes that mean the same.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from syncline.edge.decode.match import MATCH_IOU, match
 from syncline.edge.decode.types import Boxes, LabelMap, Scores
 from syncline.edge.job import Result
+from syncline.edge.model.manifest import Manifest
+from syncline.errors import ManifestError
 
 STRIDE_PX = 4
 """Full-size label maps are compared on every fourth pixel of every fourth row."""
@@ -21,8 +25,16 @@ LEAST_ROWS = 60
 """A map that would keep fewer rows or columns is at a stride already and is compared more finely:
 on every sixteenth pixel of the picture the score of a map at stride 4 was mostly noise."""
 
-MATCH_IOU = 0.5
 CONFIDENT_SCORE = 0.7
+_REMEMBERED = 8
+"""Results of the serving model per camera among which the one before is looked up: a shadow is
+ended by the next frame, so that it is never many behind."""
+_FAMILIES = {
+    "argmax": "label map",
+    "logits": "label map",
+    "twinlite": "label map",
+    "scores": "class scores",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +42,7 @@ class Disagreement:
     """How far two models are apart on one frame.
 
     Attributes:
-        score: 0 = they agree, 1 = they agree on nothing; what frames are chosen by.
+        score: 0 = they agree, 1 = they agree on nothing.
         class_area_l1: Label maps: sum over classes of |difference of area shares|, 0..2.
         unmatched: Boxes: confident boxes of either model without a partner in the other.
         flicker: Boxes: 1 - F1 of the serving model against its own previous frame.
@@ -40,6 +52,21 @@ class Disagreement:
     class_area_l1: float = 0.0
     unmatched: int = 0
     flicker: float = 0.0
+
+    @property
+    def worth(self) -> float:
+        """What frames are chosen by, 0..3: the sum that the measurements propose.
+
+        Label maps: score + class-area L1. The L1 is at most twice the score, and that only where
+        the pixels all change from one class to another; where borders wobble it is near 0. So a
+        pixel counts once, and up to three times where it goes with its class.
+
+        Boxes: score + n / (n + 1) + flicker, n the confident boxes without a partner. As a bare
+        number n would outweigh the others and send busy crossings alone; so each term is 0..1, and
+        the first confident box that the other lacks counts as much as all that follow.
+        """
+        lonely = self.unmatched / (self.unmatched + 1)
+        return self.score + self.class_area_l1 + lonely + self.flicker
 
 
 def compare_labels(ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> Disagreement:
@@ -75,42 +102,6 @@ def compare_scores(ours: Scores, theirs: Scores) -> Disagreement:
     return Disagreement(score=float(np.abs(a - b).sum()) / 2.0)
 
 
-def match(
-    ours: Boxes, theirs: Boxes, iou: float = MATCH_IOU
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Greedy one-to-one matches of boxes of one class, largest overlap first.
-
-    Returns:
-        (which of ours have a partner, which of theirs have one).
-    """
-    mine, other = np.zeros(len(ours), np.bool_), np.zeros(len(theirs), np.bool_)
-    if not len(ours) or not len(theirs):
-        return mine, other
-    overlap = pairwise_iou(ours.xyxy_px, theirs.xyxy_px)
-    overlap[ours.class_id[:, None] != theirs.class_id[None, :]] = 0.0
-    rows, columns = np.nonzero(overlap >= iou)
-    for index in np.argsort(-overlap[rows, columns], kind="stable"):
-        row, column = rows[index], columns[index]
-        if not mine[row] and not other[column]:
-            mine[row] = other[column] = True
-    return mine, other
-
-
-def pairwise_iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Intersection over union of boxes (N, 4) and (M, 4), float64 (N, M)."""
-    a64, b64 = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
-    low, high = np.maximum(a64[..., :2], b64[..., :2]), np.minimum(a64[..., 2:], b64[..., 2:])
-    inter = np.prod(np.maximum(high - low, 0.0), axis=-1)
-    union = _area(a64) + _area(b64) - inter
-    shares: NDArray[np.float64] = np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
-    return shares
-
-
-def _area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    area: NDArray[np.float64] = np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1)
-    return area
-
-
 def _one_minus_f1(mine: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     """1 - F1 of a matching; two empty sets agree."""
     total = len(mine) + len(other)
@@ -119,25 +110,70 @@ def _one_minus_f1(mine: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 
 @dataclass
 class Comparator:
-    """Compares results frame by frame; remembers one set of boxes per camera for the flicker."""
+    """Compares results frame by frame; remembers a few sets of boxes per camera for the flicker."""
 
-    _previous: dict[str, Boxes] = field(default_factory=dict)
+    _seen: dict[tuple[str, str], deque[tuple[int, Boxes]]] = field(default_factory=dict)
+
+    def note(self, primary: Result) -> None:
+        """Take every result of the serving model: the one before a frame is not always compared."""
+        if primary.valid and isinstance(primary.output, Boxes):
+            key = primary.slot, primary.frame.camera
+            seen = self._seen.setdefault(key, deque(maxlen=_REMEMBERED))
+            seen.append((primary.frame.at_ns, primary.output))
 
     def step(self, primary: Result, shadow: Result) -> Disagreement | None:
         """The disagreement of two results of one frame; None when they cannot be compared."""
-        camera = primary.frame.camera
-        if not (primary.valid and shadow.valid):
+        if not (primary.valid and shadow.valid) or _difference(primary.manifest, shadow.manifest):
             return None
         ours, theirs = primary.output, shadow.output
         if isinstance(ours, Boxes) and isinstance(theirs, Boxes):
-            previous = self._previous.get(camera)
-            self._previous[camera] = ours
-            return compare_boxes(ours, theirs, previous)
+            return compare_boxes(ours, theirs, self._before(primary))
         if isinstance(ours, LabelMap) and isinstance(theirs, LabelMap):
             return compare_labels(*_same_shape(ours, theirs))
         if isinstance(ours, Scores) and isinstance(theirs, Scores):
             return compare_scores(ours, theirs) if len(ours.score) == len(theirs.score) else None
         return None
+
+    def _before(self, primary: Result) -> Boxes | None:
+        """What the serving model said of the frame before."""
+        seen = self._seen.get((primary.slot, primary.frame.camera), ())
+        earlier = (boxes for at_ns, boxes in reversed(seen) if at_ns < primary.frame.at_ns)
+        return next(earlier, None)
+
+
+def check_comparable(primary: Manifest, shadow: Manifest) -> None:
+    """Refuse a shadow whose outputs mean something else: its disagreement would say nothing.
+
+    Raises:
+        ManifestError: Naming the difference.
+    """
+    difference = _difference(primary, shadow)
+    if difference:
+        raise ManifestError(
+            f"the shadow {shadow.name!r} cannot be compared with {primary.name!r}: {difference}",
+            remedy="Choose a shadow of the same task with the same labels in the same order",
+        )
+
+
+def _difference(primary: Manifest | None, shadow: Manifest | None) -> str:
+    """Why two models cannot be compared; empty when they can. None = nothing is known."""
+    if primary is None or shadow is None:
+        return ""
+    if primary.task != shadow.task:
+        return f"its task is {shadow.task!r}, not {primary.task!r}"
+    if _family(primary) != _family(shadow):
+        return f"it gives {_family(shadow)} ({shadow.decoder.kind}), not {_family(primary)}"
+    if primary.labels == shadow.labels:
+        return ""
+    if len(primary.labels) != len(shadow.labels):
+        return f"it has {len(shadow.labels)} labels, not {len(primary.labels)}"
+    pairs = enumerate(zip(primary.labels, shadow.labels, strict=True))
+    at, (ours, theirs) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+    return f"its label {at} is {theirs!r}, not {ours!r}"
+
+
+def _family(manifest: Manifest) -> str:
+    return _FAMILIES.get(manifest.decoder.kind, "boxes")
 
 
 def _same_shape(a: LabelMap, b: LabelMap) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -165,8 +165,7 @@ class _Job:
         from syncline.edge.sinks import DigestSink, Fanout
 
         images = self.images and self.out is not None
-        labels = self.bundle.manifest.labels
-        pipeline = Pipeline(self.source.boot_id, PipelineOptions(images, labels=labels))
+        pipeline = Pipeline(self.source.boot_id, PipelineOptions(images))
         digest = DigestSink()
         with ExitStack() as stack:
             draw = self._annotator(stack)  # first: what cannot be written is told at once

@@ -104,7 +104,7 @@ def run_demo(
         )
         stack.enter_context(closing(uplink))
         uplink.start()
-        pipeline = Pipeline(boot_id, PipelineOptions(images=True, labels=labels))
+        pipeline = Pipeline(boot_id, PipelineOptions(images=True))
         with ExitStack() as driving:
             watch = _watcher(driving, out / "annotated.mp4", labels, progress)
             recorder = driving.enter_context(whole_recorder(out / "recording", clock, DEVICE))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,18 @@ from hypothesis import strategies as st
 
 from syncline.edge.decode import Boxes, LabelMap, Scores
 from syncline.edge.job import DropReason, Latencies, Result
+from syncline.edge.model.manifest import Manifest
 from syncline.edge.queue import QueuePolicy
 from syncline.edge.runner import ModelSlot, Runner
 from syncline.edge.select import Choice, SelectOptions, Selector, TokenBucket, draw
-from syncline.edge.shadow import Comparator, compare_boxes, compare_labels, compare_scores
-from syncline.errors import UsageError
+from syncline.edge.shadow import (
+    Comparator,
+    check_comparable,
+    compare_boxes,
+    compare_labels,
+    compare_scores,
+)
+from syncline.errors import ManifestError, UsageError
 
 from . import tiny
 from .harness import CLOCK, MS, Told, bright, frame
@@ -47,6 +55,10 @@ def test_label_maps() -> None:
     same, apart = compare_labels(road, road), compare_labels(road, half)
     assert (same.score, same.class_area_l1) == (0.0, 0.0)
     assert (apart.score, apart.class_area_l1) == (0.5, 1.0)
+    swapped = compare_labels(half, half[::-1])
+    assert (swapped.score, swapped.class_area_l1) == (1.0, 0.0)
+    assert apart.worth == 1.5, "a pixel that goes with its class counts three times"
+    assert swapped.worth == 1.0
 
 
 def test_a_map_that_is_at_stride_4_already_is_compared_whole() -> None:
@@ -69,6 +81,7 @@ def test_boxes_one_missing_one_of_another_class() -> None:
     found = compare_boxes(boxes(A, B), boxes(other_class))
     assert found.score == 1.0
     assert found.unmatched == 3
+    assert found.worth == 1.0 + 3 / 4
     half = compare_boxes(boxes(A, B), boxes(A))
     assert half.score == pytest.approx(1 - 2 / 3)
     assert half.unmatched == 1
@@ -95,6 +108,7 @@ def test_disagreement_is_symmetric_and_bounded(seed: int) -> None:
     assert forth.score == pytest.approx(back.score)
     assert forth.unmatched == back.unmatched
     assert 0.0 <= forth.score <= 1.0
+    assert forth.score <= forth.worth < 3.0
     assert compare_boxes(ours, ours).score == 0.0
 
 
@@ -110,8 +124,11 @@ def result(output: Boxes | LabelMap | None, index: int = 0, valid: bool = True) 
 
 def test_comparator_remembers_the_frame_before_and_skips_what_cannot_be_compared() -> None:
     compare = Comparator()
-    first = compare.step(result(boxes(A)), result(boxes(A)))
-    second = compare.step(result(boxes(A, B)), result(boxes(A)))
+    one, two = result(boxes(A)), result(boxes(A, B), 1)
+    compare.note(one)
+    first = compare.step(one, result(boxes(A)))
+    compare.note(two)
+    second = compare.step(two, result(boxes(A), 1))
     assert first is not None
     assert second is not None
     assert first.flicker == 0.0
@@ -123,6 +140,56 @@ def test_comparator_remembers_the_frame_before_and_skips_what_cannot_be_compared
     assert both is not None
     assert both.score == 0.0
     assert compare.step(result(fine), result(boxes(A))) is None
+
+
+def test_flicker_is_against_the_frame_before_whether_the_shadow_saw_it_or_not() -> None:
+    compare = Comparator()
+    seen = [result(boxes(A), 0), result(boxes(A, B), 1), result(boxes(A, B), 2)]
+    for one in seen:
+        compare.note(one)
+    found = compare.step(seen[2], result(boxes(A, B), 2))
+    assert found is not None
+    assert found.flicker == 0.0, "not against frame 0, the last that was compared"
+    late = compare.step(seen[1], result(boxes(A, B), 1))
+    assert late is not None
+    assert late.flicker == pytest.approx(1 / 3), "nor against a frame after it"
+    other = dataclasses.replace(seen[2], slot="another")
+    alone = compare.step(other, result(boxes(A, B), 2))
+    assert alone is not None
+    assert alone.flicker == 0.0
+
+
+def test_models_whose_classes_mean_other_things_are_not_compared() -> None:
+    ours, theirs = tiny.manifest(), tiny.manifest(labels=("road", "sky", "car"))
+    road = LabelMap(np.zeros((8, 8), np.uint8), 64, 64)
+
+    def by(manifest: Manifest) -> Result:
+        return dataclasses.replace(result(road), manifest=manifest)
+
+    assert Comparator().step(by(ours), by(tiny.manifest(version="2"))) is not None
+    assert Comparator().step(by(ours), by(theirs)) is None
+
+
+@pytest.mark.parametrize(
+    ("shadow", "said"),
+    [
+        (tiny.scores_manifest(), "task is 'classification', not 'segmentation'"),
+        (tiny.manifest(labels=("road", "car")), "2 labels, not 3"),
+        (tiny.manifest(labels=("road", "sky", "car")), "label 1 is 'sky', not 'car'"),
+        (tiny.manifest(kind="scores"), "it gives class scores (scores), not label map"),
+    ],
+)
+def test_a_shadow_that_cannot_be_compared_is_refused(shadow: Manifest, said: str) -> None:
+    with pytest.raises(ManifestError, match=re.escape(said)):
+        check_comparable(tiny.manifest(), shadow)
+
+
+def test_the_runner_refuses_such_a_shadow(tmp_path: Path) -> None:
+    main = ModelSlot(name="main", bundle=tiny.bundle(tmp_path / "a"))
+    other = tiny.bundle(tmp_path / "b", tiny.scorer(), tiny.scores_manifest())
+    shadow = ModelSlot(name="next", bundle=other, shadow_of="main")
+    with pytest.raises(ManifestError, match="cannot be compared"):
+        Runner([main, shadow], clock=CLOCK)
 
 
 def test_edge_36_score_costs_little() -> None:
@@ -151,15 +218,24 @@ def test_bucket_fills_with_time_and_never_backwards() -> None:
 
 
 def test_the_lot_is_unbiased_and_the_same_everywhere() -> None:
-    picked = [i for i in range(50_000) if draw("device-1", "front", i) < 0.01]
+    picked = [i for i in range(50_000) if draw("device-1", "front", i * 33 * MS) < 0.01]
     assert 430 < len(picked) < 570  # 500 +- 3.1 sigma
     gaps = np.diff(picked)
     assert gaps.min() < 10  # the least gap of scored frames does not touch the lot
     assert abs(np.mean(np.array(picked) % 30) - 14.5) < 1.2
-    assert draw("device-1", "front", 7) != draw("device-2", "front", 7)
-    high = Selector(SelectOptions(seed="device-1"))
-    chosen = [i for i in range(5000) if high.step("front", i, i * 33 * MS, 0.0) is Choice.RANDOM]
+    long = "d" * 64
+    others = [("device-2", "front"), ("device-1", "rear"), (f"{long}1", "front")]
+    lots = [draw(seed, camera, 7) for seed, camera in [("device-1", "front"), *others]]
+    assert len({*lots, draw(f"{long}2", "front", 7)}) == 5, "the whole seed counts"
+    one, selector = SelectOptions(seed="device-1"), Selector(SelectOptions(seed="device-1"))
+    chosen = [i for i in range(5000) if selector.lot("front", i * 33 * MS)]
     assert chosen == [i for i in picked if i < 5000]
+    assert (selector.frames, selector.counts[Choice.RANDOM]) == (5000, len(chosen))
+    # Whether the shadow saw a frame, and what it found, changes nothing.
+    judged = Selector(one)
+    again = [judged.step("front", i * 33 * MS, i % 7 / 7.0) for i in range(5000)]
+    assert [i for i, choice in enumerate(again) if choice is Choice.RANDOM] == chosen
+    assert judged.counts[Choice.RANDOM] == 0, "counted where it is drawn"
 
 
 def test_high_scores_are_chosen_within_gap_and_budget() -> None:
@@ -171,7 +247,7 @@ def test_high_scores_are_chosen_within_gap_and_budget() -> None:
     for i in range(3000):
         hard = i % 100 < 10
         score = rng.uniform(0.5, 0.9) if hard else rng.uniform(0.0, 0.2)
-        if selector.step("front", i, i * 33 * MS, score).is_upload:
+        if selector.step("front", i * 33 * MS, score) is Choice.SCORE:
             times.append(i)
     assert np.diff(times).min() * 33 >= 2000
     assert np.mean([i % 100 < 10 for i in times]) > 0.9
@@ -185,7 +261,7 @@ def test_budget_bounds_uploads_whatever_the_scores() -> None:
     selector = Selector(options)
     chosen = 0
     for i in range(20_000):
-        chosen += selector.step(f"c{i % 4}", i, i * 33 * MS, 0.5 + i * 1e-6).is_upload
+        chosen += selector.step(f"c{i % 4}", i * 33 * MS, 0.5 + i * 1e-6) is Choice.SCORE
     minutes = 20_000 * 0.033 / 60
     assert chosen <= 3 + minutes + 1
     assert selector.counts[Choice.BUDGET] > 0
@@ -246,3 +322,44 @@ def test_edge_36_shadow_is_ended_when_a_primary_frame_comes(tmp_path: Path) -> N
     lost = slots["shadow"].dropped
     assert set(lost) <= {DropReason.SHED.value, DropReason.STOPPED.value}
     assert slots["shadow"].captured == sum(lost.values()) == 6
+
+
+def test_a_rate_never_pairs_different_frames(tmp_path: Path) -> None:
+    """The frame that waits for the shadow keeps its own serving result, whatever comes after."""
+    told = Told()
+    bundle = tiny.bundle(tmp_path / "a")
+    main = ModelSlot(name="main", bundle=bundle, policy=QueuePolicy.BLOCK)
+    shadow = ModelSlot(name="next", bundle=bundle, shadow_of="main", max_rate_hz=25.0)
+    runner = Runner([main, shadow], clock=CLOCK, callbacks=told.callbacks())
+    runner.start()
+    for index in range(40):  # in bursts, so that refused frames follow one that waits
+        runner.submit(frame(index))
+        time.sleep(0.03 if index % 4 == 3 else 0.002)
+    told.wait(lambda: len([r for r in told.results if r.slot == "main"]) == 40)
+    time.sleep(0.1)
+    runner.stop()
+    assert len(told.shadows) >= 3
+    assert [p.frame.index for p, _ in told.shadows] == [s.frame.index for _, s in told.shadows]
+    assert told.dropped(DropReason.RATE) or told.dropped(DropReason.SHED)
+
+
+def test_an_idle_worker_does_not_keep_a_shadow_alive(tmp_path: Path) -> None:
+    """With two workers too the shadow is ended when a primary frame comes: only slack is its."""
+    told = Told()
+    main = ModelSlot(
+        name="main",
+        bundle=tiny.bundle(tmp_path / "fast", tiny.scorer(), tiny.scores_manifest()),
+        policy=QueuePolicy.BLOCK,
+    )
+    shadow = dataclasses.replace(
+        slow_slot(tmp_path, rounds=20_000), name="shadow", shadow_of="main"
+    )
+    runner = Runner([main, shadow], clock=CLOCK, callbacks=told.callbacks(), workers=2)
+    runner.start()
+    runner.submit(bright(0, 255))
+    told.wait(lambda: len(told.results) == 1)
+    time.sleep(0.08)  # the shadow runs now, and would for seconds
+    runner.submit(bright(1, 255))
+    told.wait(lambda: told.dropped(DropReason.SHED) == [0], timeout_s=2.0)
+    runner.stop(drain=False)
+    assert not [r for r in told.results if r.shadow]
