@@ -92,14 +92,22 @@ class Capture:
         return self._was_open
 
     @property
+    def state(self) -> HealthState:
+        """Whether frames come, by its adapter and by what became of opening it."""
+        if self.problem:
+            return HealthState.GONE if self._was_open else HealthState.ABSENT
+        state = self.health().state
+        over = self.has_ended and self._thread.ident is not None
+        return HealthState.ENDED if over and state is HealthState.OK else state
+
+    @property
     def trouble(self) -> str:
         """Why no frames come, in words; empty while they do."""
-        health = self.health()
+        state = self.state
         if self.problem:
-            state = HealthState.GONE if self._was_open else HealthState.ABSENT
             return f"{state.value}: {self.problem}"
-        if health.state in (HealthState.GONE, HealthState.STALE):
-            return ": ".join(filter(None, [health.state.value, health.detail]))
+        if state in (HealthState.GONE, HealthState.STALE):
+            return ": ".join(filter(None, [state.value, self.health().detail]))
         return f"frames are refused: {self.refusal}" if self.refusal else ""
 
     @property

@@ -8,15 +8,25 @@ from typing import Annotated, Literal
 import msgspec
 
 from syncline.config import Section, load
+from syncline.edge.model_config import (
+    MAX_CAMERAS,
+    Models,
+    ModelSection,
+    Name,
+    RunnerSection,
+    check_models,
+)
 from syncline.errors import ConfigError, UsageError
 from syncline.sensors.adapters.network_url import check_url
 from syncline.sensors.frame import Anchor
 from syncline.sensors.mode import ScanDirection, SensorMode, Shutter
 from syncline.sync.config import TimeConfig
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_-]{1,64}$")]
-Positive = Annotated[float, msgspec.Meta(gt=0.0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0.0)]
+# Every number has bounds: infinity and 1e300 are numbers too, and end deep inside a thread.
+Rate = Annotated[float, msgspec.Meta(ge=0.001, le=10_000.0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0.0, le=1e9)]
+Seconds = Annotated[float, msgspec.Meta(ge=0.01, le=86_400.0)]
+Megabytes = Annotated[float, msgspec.Meta(gt=0.0, le=1e9)]
 Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
 
 
@@ -77,8 +87,8 @@ class CameraSection(Section, frozen=True, kw_only=True):
     sender_error_ms: NotNegative = 0.0
     sender_event: Literal["soe", "sof", "mid", "eof"] = "eof"
     loop: bool = False
-    fps: Positive = 20.0
-    seed: int = 1
+    fps: Rate = 20.0
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**62)] = 1
     width: Annotated[int, msgspec.Meta(ge=16, le=8192)] = 640
     height: Annotated[int, msgspec.Meta(ge=16, le=8192)] = 384
     shutter: Literal["global", "rolling", "global_reset"] = "global"
@@ -165,43 +175,6 @@ class ImuSection(Section, frozen=True, kw_only=True):
     trigger: str = ""
 
 
-class ModelSection(Section, frozen=True, kw_only=True):
-    """The model that runs.
-
-    Attributes:
-        bundle: Folder of a model bundle, or the name of one that ships with syncline.
-        shadow: Bundle that runs beside it in slack, only to be compared; empty: none.
-        channel: Follow this channel of the collector's registry; empty: never update.
-        trusted_keys: Files of Ed25519 public keys; a bundle must be signed by one of them.
-            Empty: only the bundle named here runs, and updates are refused.
-        policy: What happens to frames that come faster than they can be processed: `latest` keeps
-            the newest, `fifo` queues up to `queue`, `block` holds the camera back.
-        queue: Frames held under `fifo`.
-        deadline_ms: Frames older than this are dropped before inference; a run past it is ended.
-        threads: Threads of one inference.
-        security_floor: Least `security_version` accepted.
-        plugins: Libraries of execution providers that the runtime does not bring, by the
-            provider's name; a bundle names the provider that it wants.
-        providers: Execution providers in order of preference, instead of the bundle's.
-        strict_provider: Whether the first must run the model, instead of what the bundle says.
-        provider_options: Options by the provider's name; `device` is the kind that a plug-in takes.
-    """
-
-    bundle: str = "road-detector"
-    shadow: str = ""
-    channel: str = ""
-    trusted_keys: tuple[str, ...] = ()
-    policy: Literal["latest", "fifo", "block"] = "latest"
-    queue: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 8
-    deadline_ms: Positive = 500.0
-    threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
-    security_floor: Annotated[int, msgspec.Meta(ge=0)] = 0
-    plugins: dict[str, str] = msgspec.field(default_factory=dict)
-    providers: Annotated[tuple[str, ...], msgspec.Meta(max_length=8)] = ()
-    strict_provider: bool | None = None
-    provider_options: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
-
-
 class RecordSection(Section, frozen=True, kw_only=True):
     """What is recorded on the device.
 
@@ -216,8 +189,8 @@ class RecordSection(Section, frozen=True, kw_only=True):
     """
 
     enabled: bool = True
-    segment_s: Positive = 10.0
-    quota_mb: Positive = 4096.0
+    segment_s: Seconds = 10.0
+    quota_mb: Megabytes = 4096.0
     images: bool = True
     jpeg_quality: Percent = 80
     recompress: bool = False
@@ -238,8 +211,8 @@ class LinkSection(Section, frozen=True, kw_only=True):
     endpoint: str = ""
     server_key: str = ""
     key: str = ""
-    quota_mb: Positive = 1024.0
-    drain_s: NotNegative = 5.0
+    quota_mb: Megabytes = 1024.0
+    drain_s: Annotated[float, msgspec.Meta(ge=0.0, le=3600.0)] = 5.0
     upload_images: bool = False
 
 
@@ -251,7 +224,7 @@ class HealthSection(Section, frozen=True, kw_only=True):
         prometheus: `host:port` of a text endpoint for Prometheus; empty: none.
     """
 
-    interval_s: Positive = 1.0
+    interval_s: Annotated[float, msgspec.Meta(ge=0.05, le=3600.0)] = 1.0
     prometheus: str = ""
 
 
@@ -259,14 +232,24 @@ class EdgeConfig(Section, frozen=True, kw_only=True):
     """The whole of `edge.toml`."""
 
     device: DeviceSection
-    camera: Annotated[tuple[CameraSection, ...], msgspec.Meta(min_length=1, max_length=16)]
+    camera: Annotated[tuple[CameraSection, ...], msgspec.Meta(min_length=1, max_length=MAX_CAMERAS)]
     can: Annotated[tuple[CanSection, ...], msgspec.Meta(max_length=16)] = ()
     imu: Annotated[tuple[ImuSection, ...], msgspec.Meta(max_length=16)] = ()
-    model: ModelSection = ModelSection()
+    model: Models = ModelSection()
+    runner: RunnerSection = RunnerSection()
     record: RecordSection = RecordSection()
     link: LinkSection = LinkSection()
     time: TimeConfig = TimeConfig()
     health: HealthSection = HealthSection()
+
+    @property
+    def models(self) -> tuple[ModelSection, ...]:
+        """Every model, the main one first."""
+        return (self.model,) if isinstance(self.model, ModelSection) else self.model
+
+    def model_key(self, at: int) -> str:
+        """Where a model stands in the file."""
+        return "$.model" if isinstance(self.model, ModelSection) else f"$.model[{at}]"
 
 
 def load_edge_config(path: Path) -> EdgeConfig:
@@ -286,6 +269,7 @@ def load_edge_config(path: Path) -> EdgeConfig:
         _check_place(camera, f"{path}: $.camera[{at}]")
         _check_marks(camera, f"{path}: $.camera[{at}]", config.time)
     _check_can(path, config.can)
+    check_models(config.models, names, f"{path}: $.model")
     sensors = [imu.name for imu in config.imu]
     if len(set(sensors)) != len(sensors):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What of a configuration shows before it runs: files, keys, bundles, readout, endpoint.
+"""What of a configuration shows before it runs: files, keys, models, readout, endpoint.
 
 Devices are not looked for: a camera may be plugged in later. `syncline doctor` looks for them.
 """
@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from syncline.edge.config import CameraSection, EdgeConfig
+from syncline.edge.engine import Engine
 from syncline.edge.model.bundle import Bundle
-from syncline.edge.model_service import trusted_keys
-from syncline.edge.shipped import resolve_bundle
+from syncline.edge.model_config import ModelSection
+from syncline.edge.model_slots import backend_options, configured_bundle, trusted_keys
+from syncline.edge.shadow import check_comparable
 from syncline.errors import ConfigError, SynclineError
 from syncline.link import check_endpoint, load_keypair, load_public
 
@@ -20,12 +22,14 @@ LONGEST_US = 1e6
 """No camera whose own rate is not known here reads longer than a second."""
 
 
-def check_possible(config: EdgeConfig, where: Path) -> None:
+def check_possible(config: EdgeConfig, where: Path, *, load: bool = True) -> None:
     """Refuse what cannot run.
 
     Args:
         config: As it was read.
         where: Its file, for the message.
+        load: Load each model and prove it on its golden frame; not where the configuration is
+            checked on another machine than the one that it is for.
 
     Raises:
         ConfigError: A readout is longer than the camera's period, the endpoint is none, or a file
@@ -36,13 +40,8 @@ def check_possible(config: EdgeConfig, where: Path) -> None:
         if not Path(path).exists():
             raise ConfigError(f"{where}: {key}: {path} does not exist", remedy="Correct the path")
     _check_data(Path(config.device.data), where)
-    for key, name in (("bundle", config.model.bundle), ("shadow", config.model.shadow)):
-        if name:
-            with _Key(where, f"$.model.{key}"):
-                floor = config.model.security_floor
-                Bundle.open(resolve_bundle(name), trusted_keys=None, min_security_version=floor)
-    with _Key(where, "$.model.trusted_keys"):
-        trusted_keys(config.model)
+    for at, section in enumerate(config.models):
+        _check_model(section, where, config.model_key(at), load=load)
     if config.link.endpoint:
         with _Key(where, "$.link.endpoint"):
             check_endpoint(config.link.endpoint)
@@ -50,6 +49,24 @@ def check_possible(config: EdgeConfig, where: Path) -> None:
             load_public(Path(config.link.server_key))
         with _Key(where, "$.link.key"):
             load_keypair(Path(config.link.key))
+
+
+def _check_model(section: ModelSection, where: Path, key: str, *, load: bool) -> None:
+    with _Key(where, f"{key}.trusted_keys"):
+        trusted_keys(section)
+    with _Key(where, f"{key}.bundle"):
+        bundle = _usable(section, section.bundle, load=load)
+    if section.shadow:
+        with _Key(where, f"{key}.shadow"):
+            shadow = _usable(section, section.shadow, load=load)
+            check_comparable(bundle.manifest, shadow.manifest)
+
+
+def _usable(section: ModelSection, name: str, *, load: bool) -> Bundle:
+    bundle = configured_bundle(section, name)
+    if load:
+        Engine.load(bundle, backend_options(section, cache=None))
+    return bundle
 
 
 def check_readouts(config: EdgeConfig, where: Path) -> None:
@@ -80,8 +97,9 @@ def _files(config: EdgeConfig) -> Iterator[tuple[str, str]]:
     for at, bus in enumerate(config.can):
         if bus.database:
             yield f"$.can[{at}].database", bus.database
-    for name, path in config.model.plugins.items():
-        yield f"$.model.plugins.{name}", path
+    for at, model in enumerate(config.models):
+        for name, path in model.plugins.items():
+            yield f"{config.model_key(at)}.plugins.{name}", path
 
 
 def _check_data(data: Path, where: Path) -> None:

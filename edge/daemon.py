@@ -18,17 +18,9 @@ from syncline import topics
 from syncline.edge.cameras import Timer, make_camera
 from syncline.edge.capture import Capture
 from syncline.edge.config import CameraSection, EdgeConfig
-from syncline.edge.health import Health
 from syncline.edge.job import Drop, Result
 from syncline.edge.marked_timer import MarkBoard
-from syncline.edge.model.bundle import Bundle
-from syncline.edge.model_service import (
-    ModelService,
-    first_bundle,
-    model_slot,
-    shadow_slots,
-    swap_policy,
-)
+from syncline.edge.model_set import ModelSet
 from syncline.edge.outgoing import Outgoing
 from syncline.edge.pipeline import Pipeline, PipelineOptions
 from syncline.edge.prometheus import MetricsServer
@@ -36,9 +28,10 @@ from syncline.edge.records import Output, model_event_message
 from syncline.edge.runner import Runner
 from syncline.edge.serving import Callbacks
 from syncline.edge.shadow_service import ShadowService
+from syncline.edge.status import Status
 from syncline.edge.swap import SwapEvent
 from syncline.edge.time_part import TimePart
-from syncline.edge.updater import ModelStore, UpdateEvent
+from syncline.edge.updater import UpdateEvent
 from syncline.edge.vehicle import Vehicle
 from syncline.errors import SynclineError, UsageError
 from syncline.messages import syncline_pb2 as pb
@@ -50,6 +43,8 @@ from syncline.timebase import NS_PER_S, RawClock
 _log = logging.getLogger(__name__)
 
 DRAIN_S = 5.0
+_OF_THE_RUNNER = frozenset({"loaded", "reloaded"})
+"""What a service does to a model it reports itself, with its reasons."""
 
 
 class EdgeDaemon:
@@ -74,8 +69,7 @@ class EdgeDaemon:
         self._clock = clock
         self._show = show
         data = Path(config.device.data)
-        self._store = ModelStore(data / "models")
-        bundle = first_bundle(config.model, self._store)
+        self._models = ModelSet(config, data)
         options = PipelineOptions(
             images=config.record.enabled and config.record.images,
             jpeg_quality=config.record.jpeg_quality,
@@ -85,13 +79,12 @@ class EdgeDaemon:
         self._outgoing = Outgoing(config, clock, on_notice=self._on_notice)
         with ExitStack() as stack:  # what failed to be built leaves nothing open behind
             stack.callback(self._outgoing.close)
-            self._build_parts(data, bundle)
+            self._build_parts(data)
             stack.pop_all()
 
-    def _build_parts(self, data: Path, bundle: Bundle) -> None:
+    def _build_parts(self, data: Path) -> None:
         config, clock = self._config, self._clock
-        cache = data / "model-cache"
-        slots = [model_slot(config.model, bundle, cache), *shadow_slots(config.model, cache)]
+        slots = self._models.slots()
         shadowed = {slot.shadow_of for slot in slots if slot.shadow_of}
         self._shadow = ShadowService(config.device.name, clock.boot_id, shadowed, self._emit)
         self._runner = Runner(
@@ -103,7 +96,7 @@ class EdgeDaemon:
                 on_event=self._on_swap,
                 on_shadow=self._shadow.on_shadow,
             ),
-            swap_policy=swap_policy(config.model),
+            workers=config.runner.workers,
         )
         self._marks = MarkBoard(self._utc)
         self._captures = [self._capture(at) for at in range(len(config.camera))]
@@ -117,7 +110,19 @@ class EdgeDaemon:
             self._vehicle.speed_mps,
             self._marks.take,
         )
-        self._models: ModelService | None = None
+        self._status = Status(
+            clock,
+            self._runner,
+            self._captures,
+            [
+                self._outgoing.add_to,
+                self._time.add_to,
+                self._shadow.add_to,
+                self._vehicle.add_to,
+                self._marks.add_to,
+                lambda _: self._models.problems(),
+            ],
+        )
 
     def _capture(self, at: int) -> Capture:
         section = self._config.camera[at]
@@ -152,17 +157,19 @@ class EdgeDaemon:
         self._emit(self._pipeline.dropped(drop))
 
     def _on_swap(self, event: SwapEvent) -> None:
-        message = model_event_message(event, self._clock.boot_id, event.raw_ns)
-        self._emit([Output(topics.MODEL_EVENTS.name, message, event.raw_ns)])
+        if event.action in _OF_THE_RUNNER:
+            self._tell_model(event, event.slot, event.raw_ns)
 
-    def _on_update(self, event: UpdateEvent) -> None:
-        raw_ns = self._clock.raw_ns()
+    def _on_update(self, slot: str, event: UpdateEvent) -> None:
+        self._tell_model(event, slot, self._clock.raw_ns())
+
+    def _tell_model(self, event: SwapEvent | UpdateEvent, slot: str, raw_ns: int) -> None:
         message = model_event_message(event, self._clock.boot_id, raw_ns)
+        message.slot = slot
         self._emit([Output(topics.MODEL_EVENTS.name, message, raw_ns)])
 
     def _on_notice(self, topic: str) -> None:
-        if self._models is not None:
-            self._models.notice(topic)
+        self._models.notice(topic)
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -181,7 +188,7 @@ class EdgeDaemon:
             stack.callback(self._time.close)
             self._runner.start()
             stack.callback(self._runner.stop, drain=True, timeout_s=DRAIN_S)
-            self._follow_channel(stack)
+            self._follow_channels(stack)
             self._serve_metrics(stack)
             self._start_cameras(stack)
             notify("READY=1")
@@ -209,33 +216,17 @@ class EdgeDaemon:
         for capture in self._captures:
             capture.start()
 
-    def _follow_channel(self, stack: ExitStack) -> None:
-        section = self._config.model
-        if not section.channel or self._outgoing.uplink is None:
-            return
-        fetch = self._outgoing.uplink.fetch
-        self._models = ModelService(
-            section,
-            self._store,
-            self._runner,
-            fetch,
-            self._clock,
-            self._on_update,
-        )
-        self._models.start()
-        stack.callback(self._models.close)
+    def _follow_channels(self, stack: ExitStack) -> None:
+        if self._outgoing.uplink is not None:
+            fetch = self._outgoing.uplink.fetch
+            self._models.follow(self._runner, fetch, self._clock, self._on_update, stack)
 
     def _serve_metrics(self, stack: ExitStack) -> None:
         address = self._config.health.prometheus
-        if not address:
-            return
-        server = MetricsServer(
-            address,
-            lambda: self._runner.health().to_prometheus() + self._outgoing.to_prometheus(),
-            lambda: self._runner.is_ready and self._runner.health().state == "ok",
-        )
-        server.start()
-        stack.callback(server.close)
+        if address:
+            server = MetricsServer(address, self._status.message)
+            server.start()
+            stack.callback(server.close)
 
     def _watch(self, stop: threading.Event) -> None:
         interval_s = self._config.health.interval_s
@@ -244,13 +235,13 @@ class EdgeDaemon:
             interval_s = min(interval_s, petting_s)
         next_ns = self._clock.raw_ns()
         while not stop.is_set():
-            health = self._runner.health()
-            self._report(health)
-            if not health.failure:
+            message = self._status.message()
+            self._emit([Output(topics.HEALTH.name, message, message.raw_ns)])
+            self._show(message)
+            if message.state != "failed":
                 notify("WATCHDOG=1")
             self._outgoing.upload_closed_segments()
-            if self._models is not None:
-                self._models.check()
+            self._models.check()
             if self._is_over():
                 _log.info("every camera has ended")
                 return
@@ -263,25 +254,3 @@ class EdgeDaemon:
             capture.is_running and (capture.was_open or section.is_live)
             for capture, section in zip(self._captures, self._config.camera, strict=True)
         )
-
-    def _report(self, health: Health) -> None:
-        message = health.to_message()
-        self._outgoing.add_to(message)
-        self._time.add_to(message)
-        self._shadow.add_to(message)
-        problems = [f"camera {c.name}: {c.trouble}" for c in self._captures if c.trouble]
-        problems += self._vehicle.add_to(message)
-        self._marks.add_to(message)
-        if self._models is not None and self._models.problem:
-            problems.append(f"model: {self._models.problem}")
-        if problems:
-            message.state = "degraded"
-            ended = [f"camera {c.name}: ended" for c in self._captures if c.has_ended]
-            message.detail = "; ".join(filter(None, [message.detail, *problems, *ended]))
-        for capture in self._captures:
-            state = capture.health()
-            message.counters[f"camera.{capture.name}.frames"] = state.frames
-            message.counters[f"camera.{capture.name}.lost"] = state.dropped
-            message.counters[f"camera.{capture.name}.refused"] = capture.rejected
-        self._emit([Output(topics.HEALTH.name, message, message.raw_ns)])
-        self._show(message)

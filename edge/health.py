@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from syncline.edge.job import DropReason, Latencies
+from syncline.edge.metrics import metrics_text
 from syncline.messages.syncline_pb2 import Health as HealthMessage
 from syncline.messages.syncline_pb2 import Histogram as HistogramMessage
+from syncline.messages.syncline_pb2 import ModelHealth as ModelMessage
 
 EDGES_NS: tuple[int, ...] = tuple(
     round(mantissa * 10.0**exponent)
@@ -144,6 +146,25 @@ class SlotHealth:
     dropped: Mapping[str, int]
     latency: Mapping[str, Histogram]
 
+    def to_message(self) -> ModelMessage:
+        """Its part of the `/health` message, but for the latencies."""
+        return ModelMessage(
+            slot=self.slot,
+            shadow_of=self.shadow_of,
+            state=self.state,
+            detail=self.detail,
+            name=self.model_name,
+            version=self.model_version,
+            sha256=self.model_digest,
+            ep_requested=self.ep_requested,
+            ep_actual=self.ep_actual,
+            ep_node_share=self.ep_node_share,
+            frames_captured=self.captured,
+            frames_processed=self.processed,
+            frames_invalid=self.invalid,
+            dropped=self.dropped,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -176,32 +197,33 @@ class Health:
         return next((s for s in ("starting", "degraded") if s in states), "ok")
 
     def to_message(self) -> HealthMessage:
-        """The `/health` message: model fields are of the first slot, sums are over all."""
+        """The `/health` message: model fields are of the first slot, sums without shadows."""
         first = self.slots[0]
+        serving = [slot for slot in self.slots if not slot.shadow_of]
+        told = [self.failure, *(f"{s.slot}: {s.detail}" for s in self.slots if s.detail)]
         message = HealthMessage(
             boot_id=self.boot_id,
             raw_ns=self.raw_ns,
             state=self.state,
-            detail="; ".join(
-                filter(
-                    None, [self.failure, *(f"{s.slot}: {s.detail}" for s in self.slots if s.detail)]
-                )
-            ),
+            detail="; ".join(filter(None, told)),
             model_name=first.model_name,
             model_version=first.model_version,
             model_sha256=first.model_digest,
             ep_requested=first.ep_requested,
             ep_actual=first.ep_actual,
             ep_node_share=first.ep_node_share,
-            frames_captured=sum(s.captured for s in self.slots),
-            frames_processed=sum(s.processed for s in self.slots),
+            frames_captured=sum(s.captured for s in serving),
+            frames_processed=sum(s.processed for s in serving),
             rss_bytes=self.rss_bytes,
             temperature_c=self.temperature_c,
+            counters=self.counters,
         )
-        for slot in self.slots:
+        for slot in serving:
             for reason, count in slot.dropped.items():
                 message.dropped[reason] += count
+        for slot in self.slots:
             message.counters[f"invalid.{slot.slot}"] = slot.invalid
+            message.models.append(slot.to_message())
             message.latency.extend(
                 HistogramMessage(
                     name=f"{slot.slot}.{stage}",
@@ -211,63 +233,11 @@ class Health:
                 )
                 for stage, histogram in slot.latency.items()
             )
-        for name, count in self.counters.items():
-            message.counters[name] = count
         return message
 
     def to_prometheus(self) -> str:
         """The same as Prometheus text, version 0.0.4."""
-        lines = [
-            "# TYPE syncline_edge_rss_bytes gauge",
-            f"syncline_edge_rss_bytes {self.rss_bytes}",
-        ]
-        for slot in self.slots:
-            lines += _slot_lines(slot)
-        lines += [
-            f'syncline_edge_events_total{{event="{_escape(name)}"}} {count}'
-            for name, count in sorted(self.counters.items())
-        ]
-        return "\n".join(lines) + "\n"
-
-
-def _slot_lines(slot: SlotHealth) -> list[str]:
-    who = f'slot="{_escape(slot.slot)}"'
-    ready = int(slot.state == "ok")
-    info = (
-        f'{who},model="{_escape(slot.model_name)}",version="{_escape(slot.model_version)}",'
-        f'sha256="{slot.model_digest}",ep_requested="{slot.ep_requested}",'
-        f'ep_actual="{slot.ep_actual}"'
-    )
-    lines = [
-        f"syncline_edge_model_info{{{info}}} 1",
-        f"syncline_edge_slot_ok{{{who}}} {ready}",
-        f"syncline_edge_ep_node_share{{{who}}} {slot.ep_node_share:.6g}",
-        f"syncline_edge_frames_captured_total{{{who}}} {slot.captured}",
-        f"syncline_edge_frames_processed_total{{{who}}} {slot.processed}",
-        f"syncline_edge_frames_invalid_total{{{who}}} {slot.invalid}",
-    ]
-    lines += [
-        f'syncline_edge_frames_dropped_total{{{who},reason="{reason}"}} {count}'
-        for reason, count in sorted(slot.dropped.items())
-    ]
-    for stage, histogram in slot.latency.items():
-        lines += _histogram_lines(f'{who},stage="{stage}"', histogram)
-    return lines
-
-
-def _histogram_lines(labels: str, histogram: Histogram) -> list[str]:
-    name, seen, lines = "syncline_edge_latency_seconds", 0, []
-    for edge, count in zip(EDGES_NS, histogram.counts, strict=False):
-        seen += count
-        lines.append(f'{name}_bucket{{{labels},le="{edge / 1e9:.6g}"}} {seen}')
-    lines.append(f'{name}_bucket{{{labels},le="+Inf"}} {histogram.count}')
-    lines.append(f"{name}_sum{{{labels}}} {histogram.sum_ns / 1e9:.9g}")
-    lines.append(f"{name}_count{{{labels}}} {histogram.count}")
-    return lines
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+        return metrics_text(self.to_message())
 
 
 def rss_bytes(statm: Path = Path("/proc/self/statm")) -> int:

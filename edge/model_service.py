@@ -1,125 +1,36 @@
-"""The models of a daemon: which one to begin with, updates over the link, going back by itself."""
+"""Updates of one model over the link, and going back by itself from one that proves bad."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
-from syncline.edge.backend import BackendOptions
-from syncline.edge.config import ModelSection
+from syncline.edge.health import SlotHealth
 from syncline.edge.model.bundle import Bundle
-from syncline.edge.queue import QueuePolicy
+from syncline.edge.model_config import ModelSection
+from syncline.edge.model_slots import trusted_keys
+from syncline.edge.outputs import CONSTANT_FRAMES
 from syncline.edge.runner import Runner
-from syncline.edge.shipped import resolve_bundle
-from syncline.edge.slot import ModelSlot
-from syncline.edge.swap import SwapEvent, SwapPolicy
+from syncline.edge.swap import SwapEvent
 from syncline.edge.updater import Fetch, ModelStore, ModelUpdater, UpdateEvent
-from syncline.errors import LinkError, ModelError, SynclineError, UsageError
-from syncline.link.signing import load_verify_key
+from syncline.errors import LinkError, SynclineError, UsageError
 from syncline.timebase import NS_PER_S, RawClock
 
 _log = logging.getLogger(__name__)
 
-SLOT = "primary"
 PROBATION_NS = 30 * NS_PER_S
-"""A swapped model that turns out degraded within this time is taken back."""
+"""A swapped model that fails within this time is taken back, and at least within so many frames
+as it takes to tell that its output is stuck: of a camera at 0.2 fps those take 150 s."""
+PROBATION_FRAMES = CONSTANT_FRAMES + 1
 RETRY_S = 10.0
-
-
-def first_bundle(section: ModelSection, store: ModelStore) -> Bundle:
-    """The bundle to begin with: the one that ran last, the one before, or the configured one.
-
-    Raises:
-        ModelError: Not even the configured bundle may run.
-        UsageError: The configured bundle is not there.
-    """
-    keys = trusted_keys(section)
-    for name in ("current", "previous") if section.channel else ():
-        digest = store.pointer(name)
-        if not digest:
-            continue
-        try:
-            return Bundle.open(
-                store.path(digest), trusted_keys=keys, min_security_version=section.security_floor
-            )
-        except (ModelError, OSError) as error:
-            _log.error("%s model %s is not used: %s", name, digest[:12], error)
-    return Bundle.open(
-        resolve_bundle(section.bundle),
-        trusted_keys=None,
-        min_security_version=section.security_floor,
-    )
-
-
-def trusted_keys(section: ModelSection) -> tuple[bytes, ...]:
-    """The configured keys, raw 32 bytes each.
-
-    Raises:
-        ConfigError: A file is absent or holds no Ed25519 key.
-    """
-    keys = (load_verify_key(Path(path)) for path in section.trusted_keys)
-    return tuple(key.public_bytes_raw() for key in keys)
-
-
-def model_slot(section: ModelSection, bundle: Bundle, cache: Path) -> ModelSlot:
-    """The slot of a daemon's model."""
-    return ModelSlot(
-        name=SLOT,
-        bundle=bundle,
-        policy=QueuePolicy(section.policy),
-        queue=section.queue,
-        deadline_ns=round(section.deadline_ms * 1e6),
-        backend=_backend(section, cache),
-    )
-
-
-def _backend(section: ModelSection, cache: Path) -> BackendOptions:
-    return BackendOptions(
-        intra_op_threads=section.threads,
-        cache_dir=cache,
-        plugins=tuple((name, Path(path)) for name, path in section.plugins.items()),
-        providers=section.providers or None,
-        strict_provider=section.strict_provider,
-        provider_options=section.provider_options,
-    )
-
-
-def shadow_slots(section: ModelSection, cache: Path) -> list[ModelSlot]:
-    """The slot of the shadow model, when one is configured.
-
-    Raises:
-        ModelError: The bundle must not run.
-        UsageError: It is not there.
-    """
-    if not section.shadow:
-        return []
-    bundle = Bundle.open(
-        resolve_bundle(section.shadow),
-        trusted_keys=None,
-        min_security_version=section.security_floor,
-    )
-    backend = _backend(section, cache)
-    return [ModelSlot(name="shadow", bundle=bundle, shadow_of=SLOT, backend=backend)]
-
-
-def swap_policy(section: ModelSection) -> SwapPolicy:
-    """What a new model must be to take over on this device."""
-    keys = trusted_keys(section)
-    return SwapPolicy(
-        trusted_keys=keys or None,
-        min_security_version=section.security_floor,
-        allow_other_labels=True,
-        allow_other_input=True,
-    )
 
 
 class ModelService:
     """Follows a channel in a thread of its own and keeps watch over what it swapped in.
 
     Args:
-        section: `[model]` of the configuration.
+        section: The model's section of the configuration.
         store: Where bundles lie.
         runner: Serves the model.
         fetch: Fetches resources over the link.
@@ -127,6 +38,7 @@ class ModelService:
         report: Told of every act.
 
     Attributes:
+        slot: Slot of the model.
         problem: Why updates do not work at present; empty when they do, or the link is merely down.
 
     Raises:
@@ -147,6 +59,7 @@ class ModelService:
                 "model.channel is set and model.trusted_keys is empty: updates must be signed",
                 remedy="Make a key with: syncline keys signing NAME, and list its public half",
             )
+        self.slot = section.name
         self._runner = runner
         self._clock = clock
         self._wake = threading.Event()
@@ -154,7 +67,7 @@ class ModelService:
         self._swapped_ns: int | None = None
         self._state = threading.Lock()  # for the probation, which two threads write
         self.problem = ""
-        bundle = runner.health().slots[0]
+        bundle = self._health()
         self._updater = ModelUpdater(
             store,
             name=bundle.model_name,
@@ -169,8 +82,11 @@ class ModelService:
         )
         self._thread = threading.Thread(target=self._run, name="model-updates", daemon=True)
 
+    def _health(self) -> SlotHealth:
+        return next(s for s in self._runner.health().slots if s.slot == self.slot)
+
     def _swap(self, bundle: Bundle) -> None:
-        self._runner.swap(bundle, SLOT)
+        self._runner.swap(bundle, self.slot)
         with self._state:
             self._swapped_ns = self._clock.raw_ns()
 
@@ -178,15 +94,20 @@ class ModelService:
         """Go back, once: with nothing to go back to, asking again at each health helps nobody."""
         with self._state:
             self._swapped_ns = None
-        return self._runner.rollback(SLOT)
+        return self._runner.rollback(self.slot)
 
     def _on_probation(self) -> bool:
         with self._state:
-            if self._swapped_ns is None:
-                return False
-            if self._clock.raw_ns() - self._swapped_ns > PROBATION_NS:
-                self._swapped_ns = None
             return self._swapped_ns is not None
+
+    def _end_probation(self, slot: SlotHealth) -> None:
+        """Time and frames are both up: what goes wrong from now on is not the swap's doing."""
+        with self._state:
+            if self._swapped_ns is None or slot.model_digest != self._updater.running_digest:
+                return
+            passed_ns = self._clock.raw_ns() - self._swapped_ns
+            if passed_ns > PROBATION_NS and slot.judged >= PROBATION_FRAMES:
+                self._swapped_ns = None
 
     def start(self) -> None:
         """Ask where the channel stands, then wait for notices."""
@@ -199,17 +120,19 @@ class ModelService:
             self._wake.set()
 
     def check(self) -> None:
-        """Take a swapped model back when it turns out degraded; called with each health.
+        """Take a swapped model back when it proves bad; called with each health.
 
-        Never waits: while the next model is being swapped in it leaves the matter to the next call.
+        Only for what the model is to blame for: one camera that breaks condemns no model. Never
+        waits: while the next model is being swapped in it leaves the matter to the next call.
         """
         if not self._on_probation():
             return
-        slot = self._runner.health().slots[0]
-        if slot.state != "degraded":
+        slot = self._health()
+        if not slot.fault:
+            self._end_probation(slot)
             return
         try:
-            if self._updater.roll_back(slot.detail, slot.model_digest):
+            if self._updater.roll_back(slot.fault, slot.model_digest):
                 self._wake.set()  # what the disk did not take is written by `update`
         except SynclineError as error:
             self.problem = f"cannot go back to the model before: {error}"

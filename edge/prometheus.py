@@ -6,7 +6,9 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from syncline.edge.metrics import metrics_text
 from syncline.errors import ConfigError
+from syncline.messages import syncline_pb2 as pb
 
 
 class MetricsServer:
@@ -14,16 +16,14 @@ class MetricsServer:
 
     Args:
         address: `host:port`.
-        text: Makes the page.
-        is_healthy: Decides between 200 and 503 of `/healthz`.
+        health: Tells how the daemon is, on any thread; `/healthz` answers 200 while that is `ok`,
+            else 503, with state and reason.
 
     Raises:
         ConfigError: The address cannot be bound.
     """
 
-    def __init__(
-        self, address: str, text: Callable[[], str], is_healthy: Callable[[], bool]
-    ) -> None:
+    def __init__(self, address: str, health: Callable[[], pb.Health]) -> None:
         host, _, port = address.rpartition(":")
 
         class Handler(BaseHTTPRequestHandler):
@@ -31,10 +31,11 @@ class MetricsServer:
 
             def do_GET(self) -> None:
                 if self.path == "/metrics":
-                    self._answer(200, text())
+                    self._answer(200, metrics_text(health()))
                 elif self.path == "/healthz":
-                    good = is_healthy()
-                    self._answer(200 if good else 503, "ok\n" if good else "not ok\n")
+                    now = health()
+                    lines = filter(None, [now.state, now.detail])
+                    self._answer(200 if now.state == "ok" else 503, "\n".join(lines) + "\n")
                 else:
                     self._answer(404, "there are /metrics and /healthz\n")
 

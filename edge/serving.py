@@ -55,7 +55,7 @@ class Serving:
         models: The slots; the first is the main one.
         clock: Raw time.
         callbacks: Whom to tell.
-        policy: What a new model must be to take over.
+        policy: What a new model must be to take over, where its slot has no policy of its own.
     """
 
     def __init__(
@@ -119,7 +119,10 @@ class Serving:
         """See `Runner.swap`."""
         state = self.state(slot)
         with self._swapping:
-            return self._replace(state, candidate, self._policy, "swapped")
+            return self._replace(state, candidate, self._policy_of(state), "swapped")
+
+    def _policy_of(self, state: SlotState) -> SwapPolicy:
+        return state.spec.swap_policy or self._policy
 
     def swap_in_background(self, candidate: Bundle | Path, slot: str | None) -> Future[SwapEvent]:
         """See `Runner.swap_in_background`."""
@@ -162,7 +165,7 @@ class Serving:
             # It served here before: an unsigned bundle may come back too, but only unchanged.
             policy = SwapPolicy(
                 trusted_keys=None,
-                min_security_version=self._policy.min_security_version,
+                min_security_version=self._policy_of(state).min_security_version,
                 allow_other_labels=True,
                 allow_other_input=True,
             )

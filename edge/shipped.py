@@ -31,3 +31,8 @@ def resolve_bundle(name: str) -> Path:
         f"{name} is no model bundle (shipped: {', '.join(shipped_bundles()) or 'none'})",
         remedy="Give a folder with manifest.toml, or make one with: syncline model import",
     )
+
+
+def is_shipped(folder: Path) -> bool:
+    """Whether a bundle came with the program, and is trusted as much."""
+    return folder.parent == _FOLDER

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -13,10 +15,14 @@ _STYLE = {"ok": "bold green", "degraded": "bold yellow", "failed": "bold red"}
 
 
 class Screen:
-    """Draws health messages in place."""
+    """Draws health messages in place.
 
-    def __init__(self) -> None:
-        self._live = Live(console=Console(), auto_refresh=False, transient=False)
+    Args:
+        console: Where to; the terminal when none is given.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._live = Live(console=console or Console(), auto_refresh=False, transient=False)
         self._started = False
 
     def show(self, message: pb.Health) -> None:
@@ -26,38 +32,86 @@ class Screen:
             self._started = True
         self._live.update(screen_of(message), refresh=True)
 
+    def close(self) -> None:
+        """Leave the last screen and give the cursor back."""
+        if self._started:
+            self._live.stop()
+
 
 def screen_of(message: pb.Health) -> Group:
     """Everything that one health message says, as a renderable."""
-    head = Text()
-    head.append("syncline run   ", "bold")
-    head.append(message.state, _STYLE.get(message.state, "bold"))
-    head.append(f"   up {message.raw_ns / 1e9:.0f} s raw   rss {message.rss_bytes / 1e6:.0f} MB")
-    if message.temperature_c == message.temperature_c and message.temperature_c:
-        head.append(f"   {message.temperature_c:.0f} C")
     facts = Table.grid(padding=(0, 2))
-    share = f"{message.ep_node_share * 100:.0f} % of nodes on {message.ep_requested}"
-    facts.add_row(
-        "model", f"{message.model_name} {message.model_version}", message.ep_actual, share
-    )
-    facts.add_row(
-        "frames", f"captured {message.frames_captured}", f"processed {message.frames_processed}"
-    )
-    dropped = ", ".join(f"{reason} {count}" for reason, count in sorted(message.dropped.items()))
-    facts.add_row("dropped", dropped or "none")
     state = pb.TimeState.Name(message.time_state).removeprefix("TIME_STATE_")
     bound = f"+-{message.time_bound_ns / 1e6:.3f} ms" if message.time_bound_ns else "no bound yet"
     facts.add_row("time", state, bound)
     waiting = f"{message.counters.get('spool.backlog', 0)} records wait"
     facts.add_row("spool", waiting, f"{message.spool_bytes / 1e6:.1f} MB on disk")
-    lines: list[Text | Table] = [head, facts, _latencies(message)]
+    parts: list[Text | Table] = [
+        _head(message),
+        _models(message),
+        _cameras(message),
+        facts,
+        _latencies(message),
+    ]
     if message.detail:
-        lines.append(Text(message.detail, "yellow"))
-    return Group(*lines)
+        parts.append(Text(message.detail, "yellow"))
+    return Group(*parts)
+
+
+def _head(message: pb.Health) -> Text:
+    head = Text()
+    head.append("syncline run   ", "bold")
+    head.append(message.state, _STYLE.get(message.state, "bold"))
+    if message.started_raw_ns:
+        head.append(f"   up {_duration((message.raw_ns - message.started_raw_ns) // 10**9)}")
+    head.append(f"   rss {message.rss_bytes / 1e6:.0f} MB")
+    if message.temperature_c == message.temperature_c and message.temperature_c:
+        head.append(f"   {message.temperature_c:.0f} C")
+    return head
+
+
+def _duration(seconds: int) -> str:
+    minutes, s = divmod(seconds, 60)
+    hours, m = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {m} min"
+    return f"{m} min {s} s" if m else f"{s} s"
+
+
+def _models(message: pb.Health) -> Table:
+    table = _table("model", "", "state", "provider", "captured", "processed", "dropped")
+    for model in message.models:
+        role = f"shadow of {model.shadow_of}" if model.shadow_of else model.slot
+        name = f"{model.name} {model.version} {model.sha256[:8]}"
+        provider = model.ep_actual.removesuffix("ExecutionProvider")
+        if model.ep_requested != model.ep_actual or model.ep_node_share < 1.0:
+            asked = model.ep_requested.removesuffix("ExecutionProvider")
+            provider += f" ({model.ep_node_share * 100:.0f} % of nodes on {asked})"
+        counts = str(model.frames_captured), str(model.frames_processed)
+        dropped = _dropped(model.dropped)
+        if model.frames_invalid:
+            dropped += f"; {model.frames_invalid} invalid"
+        table.add_row(
+            name, role, Text(model.state, _STYLE.get(model.state, "")), provider, *counts, dropped
+        )
+    return table
+
+
+def _dropped(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(dropped.items())) or "none"
+
+
+def _cameras(message: pb.Health) -> Table:
+    table = _table("camera", "state", "frames", "lost", "refused")
+    for camera in message.cameras:
+        state = Text(camera.state, "green" if camera.state == "ok" else "yellow")
+        counts = (camera.frames, camera.lost, camera.refused)
+        table.add_row(camera.camera, state, *(str(count) for count in counts))
+    return table
 
 
 def _latencies(message: pb.Health) -> Table:
-    table = Table("stage", "frames", "mean", "p50 <", "p99 <", box=None, padding=(0, 2))
+    table = _table("stage", "frames", "mean", "p50 <", "p99 <")
     for histogram in message.latency:
         count = sum(histogram.counts)
         if not count:
@@ -70,6 +124,10 @@ def _latencies(message: pb.Health) -> Table:
             _edge(histogram, 0.99),
         )
     return table
+
+
+def _table(*columns: str) -> Table:
+    return Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="dim")
 
 
 def _edge(histogram: pb.Histogram, share: float) -> str:

@@ -14,9 +14,9 @@ import pytest
 from syncline.edge import providers
 from syncline.edge.backend import Backend, BackendOptions
 from syncline.edge.cache import ModelCache, cache_key
-from syncline.edge.config import ModelSection
 from syncline.edge.model.bundle import Bundle
-from syncline.edge.model_service import model_slot
+from syncline.edge.model_config import ModelSection
+from syncline.edge.model_slots import model_slot
 from syncline.edge.providers import Host, Plan, check_assignment, check_device_class, plan
 from syncline.edge.runner import ModelSlot, Runner
 from syncline.edge.session import StopSwitch, available_providers

@@ -88,23 +88,6 @@ def test_one_dead_camera_is_seen_beside_a_live_one(runner: Runner) -> None:
     assert "of rear was processed: bad-frame" in runner.health().slots[0].detail
 
 
-def test_prometheus_text_parses_and_agrees(runner: Runner) -> None:
-    text = runner.health().to_prometheus()
-    values = {}
-    for line in text.splitlines():
-        if line.startswith("#"):
-            continue
-        name, value = line.rsplit(" ", 1)
-        values[name] = float(value)
-    assert values['syncline_edge_frames_captured_total{slot="main"}'] == 4
-    assert values['syncline_edge_frames_dropped_total{slot="main",reason="bad-frame"}'] == 1
-    stage = 'slot="main",stage="infer"'
-    buckets = [v for k, v in values.items() if k.startswith(
-        f"syncline_edge_latency_seconds_bucket{{{stage}")]  # fmt: skip
-    assert buckets == sorted(buckets)
-    assert buckets[-1] == values[f"syncline_edge_latency_seconds_count{{{stage}}}"] == 3
-
-
 def test_memory_and_temperature_of_a_system_that_does_not_tell(tmp_path: Path) -> None:
     assert rss_bytes(tmp_path / "none") == 0
     assert math.isnan(temperature_c(tmp_path))

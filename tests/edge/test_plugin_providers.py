@@ -23,9 +23,9 @@ from syncline.cli.providers import options_of, plugins_of
 from syncline.edge import plugins
 from syncline.edge.backend import Backend, BackendOptions, _runtime_name
 from syncline.edge.cache import cache_key
-from syncline.edge.config import ModelSection
 from syncline.edge.engine import Engine
-from syncline.edge.model_service import model_slot
+from syncline.edge.model_config import ModelSection
+from syncline.edge.model_slots import model_slot
 from syncline.edge.plugins import absences, choose_device, configured, identity, register_plugin
 from syncline.edge.providers import Host, check_assignment, plan, provider_options
 from syncline.edge.session import RUNTIME, Chosen, Device, SessionSpec, open_session

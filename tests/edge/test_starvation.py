@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from syncline.edge.job import DropReason, Frame
+from syncline.edge.model.golden import Golden
+from syncline.edge.model.manifest import Manifest
 from syncline.edge.runner import ModelSlot, Runner
 from syncline.edge.slot import SlotState
 from syncline.edge.starvation import LEAST_FRAMES, STARVED_FRAMES, STARVED_NS, Starvation
@@ -109,12 +111,9 @@ def test_a_model_whose_every_run_is_ended_is_degraded_within_seconds(tmp_path: P
     assert 0 < len(told.dropped(DropReason.TIMEOUT)) < STARVED_FRAMES
 
 
-def _dark_golden(spec: object) -> object:
-    return tiny.golden_of(
-        tiny.slow(rounds=20_000),
-        spec,  # type: ignore[arg-type]
-        np.zeros((tiny.HEIGHT, tiny.WIDTH, 3), np.uint8),
-    )
+def _dark_golden(spec: Manifest) -> Golden:
+    dark = np.zeros((tiny.HEIGHT, tiny.WIDTH, 3), np.uint8)
+    return tiny.golden_of(tiny.slow(rounds=20_000), spec, dark)
 
 
 def test_a_health_report_while_a_new_camera_begins(tmp_path: Path) -> None:
@@ -122,15 +121,16 @@ def test_a_health_report_while_a_new_camera_begins(tmp_path: Path) -> None:
     state = SlotState(ModelSlot(name="main", bundle=tiny.bundle(tmp_path / "b")))
     added = threading.Event()
 
+    def add() -> None:
+        state.detector("new")
+        added.set()
+
     class Nosy:
         limit = 30
 
         @property
         def run_length(self) -> int:
-            thread = threading.Thread(
-                target=lambda: (state.detector("new"), added.set()), daemon=True
-            )
-            thread.start()
+            threading.Thread(target=add, daemon=True).start()
             added.wait(0.2)
             return 0
 

@@ -12,9 +12,9 @@ from typing import Any, cast
 import pytest
 
 from syncline.edge import model_service
-from syncline.edge.config import ModelSection
 from syncline.edge.model.bundle import Bundle
-from syncline.edge.model_service import PROBATION_NS, ModelService
+from syncline.edge.model_config import ModelSection
+from syncline.edge.model_service import PROBATION_FRAMES, PROBATION_NS, ModelService
 from syncline.edge.runner import Runner
 from syncline.edge.swap import SwapEvent
 from syncline.edge.updater import UpdateEvent
@@ -28,15 +28,21 @@ class FakeRunner:
     """Serves nothing; tells what it is told to tell."""
 
     def __init__(self) -> None:
-        self.state = "ok"
+        self.fault = ""
+        self.judged = PROBATION_FRAMES
         self.digests = ["0" * 64]
         self.in_swap: Callable[[], None] = lambda: None
 
     def health(self) -> Any:
+        other = SimpleNamespace(slot="other", fault="not this one", model_digest="f" * 64)
         slot = SimpleNamespace(
-            model_name="det", model_digest=self.digests[-1], state=self.state, detail="flat"
+            slot="primary",
+            model_name="det",
+            model_digest=self.digests[-1],
+            fault=self.fault,
+            judged=self.judged,
         )
-        return SimpleNamespace(slots=[slot])
+        return SimpleNamespace(slots=[other, slot])
 
     def swap(self, bundle: Bundle, slot: str) -> None:
         self.digests.append(bundle.digest)
@@ -44,7 +50,7 @@ class FakeRunner:
 
     def rollback(self, slot: str) -> SwapEvent:
         self.digests.pop()
-        self.state = "ok"
+        self.fault = ""
         return SwapEvent(0, slot, "rolled-back", "det", "", self.digests[-1])
 
 
@@ -103,16 +109,30 @@ def test_a_degraded_model_is_taken_back_within_its_probation_only(bench: Bench) 
     assert bench.service._try_update()
     bench.service.check()
     assert len(bench.runner.digests) == 2
-    bench.runner.state = "degraded"
+    bench.runner.fault = "flat"
     bench.service.check()
     assert bench.events[-1].action == "rolled-back"
     assert bench.runner.digests == ["0" * 64]
     bench.fleet.publish("1.1.0")
     assert bench.service._try_update()
     bench.clock.advance(PROBATION_NS + 1)
-    bench.runner.state = "degraded"
+    bench.service.check()
+    bench.runner.fault = "flat"
     bench.service.check()
     assert len(bench.runner.digests) == 2
+
+
+def test_the_probation_of_a_slow_camera_lasts_as_long_as_a_verdict_takes(bench: Bench) -> None:
+    """At 0.5 fps thirty equal outputs take a minute: after 30 s nobody could have told."""
+    bench.fleet.publish("1.0.0")
+    assert bench.service._try_update()
+    bench.runner.judged = PROBATION_FRAMES // 2
+    bench.clock.advance(2 * PROBATION_NS)
+    bench.service.check()
+    bench.runner.fault = "output has not changed for 30 frames"
+    bench.service.check()
+    assert bench.events[-1].action == "rolled-back"
+    assert bench.events[-1].reason == "output has not changed for 30 frames"
 
 
 def test_a_check_during_a_swap_neither_waits_nor_condemns_the_wrong_model(bench: Bench) -> None:
@@ -129,14 +149,14 @@ def test_a_check_during_a_swap_neither_waits_nor_condemns_the_wrong_model(bench:
     thread = threading.Thread(target=bench.service._try_update)
     thread.start()
     assert inside.wait(20)
-    bench.runner.state = "degraded"
+    bench.runner.fault = "flat"
     bench.service.check()
     assert bench.runner.digests[-1] == second.digest
-    bench.runner.state = "ok"
+    bench.runner.fault = ""
     go.set()
     thread.join()
     assert bench.service._updater.running_digest == second.digest
-    bench.runner.state = "degraded"
+    bench.runner.fault = "flat"
     bench.service.check()
     assert bench.events[-1].action == "rolled-back"
     assert bench.service._updater.running_digest == bench.runner.digests[-1]

@@ -1,0 +1,74 @@
+"""How a daemon is, said in one place: `/health`, `/metrics`, `/healthz`, the screen repeat it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from syncline.edge.capture import Capture
+from syncline.edge.runner import Runner
+from syncline.messages import syncline_pb2 as pb
+from syncline.timebase import RawClock
+
+Part = Callable[[pb.Health], list[str] | None]
+"""Adds its counters to a message; returns a line for each problem, or sets the state itself."""
+
+
+class Status:
+    """Asks every part of a daemon how it is; any thread.
+
+    Args:
+        clock: Raw clock.
+        runner: Of the models.
+        captures: The cameras.
+        parts: The rest, in the order in which they are told.
+    """
+
+    def __init__(
+        self, clock: RawClock, runner: Runner, captures: Sequence[Capture], parts: Sequence[Part]
+    ) -> None:
+        self._started_ns = clock.raw_ns()
+        self._runner = runner
+        self._captures = captures
+        self._parts = parts
+        self._lock = threading.Lock()  # a scrape and the daemon's own loop may ask at once
+
+    def message(self) -> pb.Health:
+        """The `/health` message of now."""
+        with self._lock:
+            message = self._runner.health().to_message()
+            worst = message.state
+            message.started_raw_ns = self._started_ns
+            problems: list[str] = []
+            for part in self._parts:
+                problems += part(message) or []
+            wrong, ended = self._add_cameras(message)
+            if wrong or problems:
+                message.state = "degraded"
+                told = [message.detail, *wrong, *problems, *ended]
+                message.detail = "; ".join(filter(None, told))
+            if worst in ("failed", "starting"):
+                message.state = worst
+            return message
+
+    def _add_cameras(self, message: pb.Health) -> tuple[list[str], list[str]]:
+        """Add the cameras; returns what is wrong with them, and which recordings are over."""
+        wrong, ended = [], []
+        for capture in self._captures:
+            health = capture.health()
+            counts = (health.frames, health.dropped, capture.rejected)
+            for name, count in zip(("frames", "lost", "refused"), counts, strict=True):
+                message.counters[f"camera.{capture.name}.{name}"] = count
+            message.cameras.add(
+                camera=capture.name,
+                state=capture.state.value,
+                detail=capture.trouble,
+                frames=counts[0],
+                lost=counts[1],
+                refused=counts[2],
+            )
+            if capture.trouble:
+                wrong.append(f"camera {capture.name}: {capture.trouble}")
+            if capture.has_ended:
+                ended.append(f"camera {capture.name}: ended")
+        return wrong, ended
