@@ -1,6 +1,6 @@
 PY  ?= python3
 BIN := .venv/bin
-.PHONY: demo test lint bench peers soak train clean
+.PHONY: demo test lint bench peers soak soak-short train clean
 
 demo: .venv/dev.ok            ## play a synthetic drive through the whole system and open the report
 	$(BIN)/syncline demo $(ARGS)
@@ -17,6 +17,8 @@ peers: .venv-peers/ok .venv-openvino/ok   ## other runtimes for bench and soak t
 soak: .venv/dev.ok            ## long fault and statistics runs, also in virtual machines
 	-scripts/vm-packages
 	$(BIN)/python -m pytest -m soak -o timeout=1800 $(ARGS)
+soak-short: .venv/dev.ok      ## the soaks of seconds, without virtual machines: what CI runs after the tests
+	$(BIN)/python -m pytest -m 'soak and not long' --ignore=tests/vm -o timeout=600 $(ARGS)
 train: .venv/dev.ok .venv/train.ok   ## train a shipped network again: NET=detector or segmenter (downloads torch)
 	$(BIN)/python -m syncline.cloud.train.$(or $(NET),detector) $(ARGS)
 clean:

@@ -79,6 +79,7 @@ def _miou(truth: Maps, found: Maps) -> float:
 
 
 @pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.timeout(5400)
 def test_edge_36_the_wide_net_as_shadow_of_the_narrow_one(
     shared_data: Path, tmp_path: Path

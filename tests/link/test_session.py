@@ -77,6 +77,7 @@ def test_link_28_any_mix_of_faults_ends_in_the_sent_set(
 
 
 @pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.timeout(3000)
 def test_link_28_a_million_messages(tmp_path: Path) -> None:
     """link-28 at full count: a million messages were carried, each with one record or few.

@@ -240,6 +240,7 @@ def test_link_24_kill_9_of_both_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_link_24_a_hundred_kills(tmp_path: Path) -> None:
     """link-24 at full count."""

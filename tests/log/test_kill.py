@@ -88,6 +88,7 @@ def test_kill_loses_at_most_20_messages(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.long
 def test_kill_200_points(tmp_path: Path) -> None:
     """link-3 in full."""
     lost = check(tmp_path, 200, seed=2)

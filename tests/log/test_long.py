@@ -75,6 +75,7 @@ def test_an_hour(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.long
 def test_a_day(tmp_path: Path) -> None:
     """link-10 in full: 8640 segments."""
     check(tmp_path, 24, 0.1)

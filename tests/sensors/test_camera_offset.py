@@ -111,6 +111,7 @@ def test_refusals() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_sigma_holds_over_many_drives() -> None:
     """sensors-39: rolling beside rolling and beside global shutter; sigma neither brags nor hides.

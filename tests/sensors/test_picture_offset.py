@@ -145,6 +145,7 @@ def test_a_moving_camera_with_a_rolling_shutter() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_sigma_holds_over_many_drives() -> None:
     """sensors-39: 40 drives; two sigma hold the truth in at least 85 of 100."""

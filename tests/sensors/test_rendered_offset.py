@@ -75,6 +75,7 @@ def ratio(got: OffsetEstimate, truth_ns: int) -> float:
 
 
 @pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_sigma_holds_on_rendered_drives() -> None:
     """sensors-39: both cameras to the IMU, each other by the IMU, each other by pictures alone."""

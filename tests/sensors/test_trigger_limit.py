@@ -40,6 +40,7 @@ def test_loss_at_the_head_of_a_queue_is_likelier() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_no_observer_expects_much_less() -> None:
     """sensors-20: 40 half hours; the exact posterior, which knows the simulator, is the floor."""

@@ -125,6 +125,7 @@ def test_the_exact_posterior_is_calibrated():
 
 
 @pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.timeout(7200)
 def test_no_lockout_after_ten_thousand_random_starts():
     """sync-21: below 10 ms, but where the replies themselves leave it open"""
