@@ -6,7 +6,8 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,19 +57,22 @@ def run(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with limited(clock):
-        EdgeDaemon(loaded, clock, _shower(as_json=json_)).run(stop)
+    with limited(clock), _shown(as_json=json_) as show:
+        EdgeDaemon(loaded, clock, show).run(stop)
     return 0
 
 
-def _shower(*, as_json: bool) -> Callable[[pb.Health], None]:
+@contextmanager
+def _shown(*, as_json: bool) -> Iterator[Callable[[pb.Health], None]]:
     if as_json:
-        return _print_json
-    if sys.stdout.isatty():
+        yield _print_json
+    elif sys.stdout.isatty():
         from syncline.cli.run_screen import Screen
 
-        return Screen().show
-    return _Lines().show
+        with Screen() as screen:
+            yield screen.show
+    else:
+        yield _Lines().show
 
 
 def _print_json(message: pb.Health) -> None:
@@ -94,13 +98,14 @@ class _Lines:
 
 
 def health_line(message: pb.Health) -> str:
-    """One line of health: state, model, frames, drops, what waits to be sent, time."""
+    """One line of health: state, models, frames, drops, what waits to be sent, time."""
     from syncline.messages import syncline_pb2 as pb
 
     dropped = " ".join(f"{reason}={count}" for reason, count in sorted(message.dropped.items()))
+    models = ",".join(f"{m.name}-{m.version}" for m in message.models if not m.shadow_of)
     parts = [
         f"state={message.state}",
-        f"model={message.model_name}-{message.model_version}",
+        f"model={models}",
         f"captured={message.frames_captured}",
         f"processed={message.frames_processed}",
         f"dropped[{dropped}]",

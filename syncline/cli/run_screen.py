@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,27 +18,43 @@ _STYLE = {"ok": "bold green", "degraded": "bold yellow", "failed": "bold red"}
 
 
 class Screen:
-    """Draws health messages in place.
+    """Draws health messages in place, between `with` and its end; log lines go above.
 
     Args:
         console: Where to; the terminal when none is given.
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._live = Live(console=console or Console(), auto_refresh=False, transient=False)
-        self._started = False
+        self._logs = sys.stderr.isatty()  # a log that goes into a file stays there
+        self._live = Live(
+            console=console or Console(),
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=self._logs,
+        )
+        self._moved: list[tuple[logging.StreamHandler[Any], Any]] = []
+
+    def __enter__(self) -> Screen:
+        """Take the terminal."""
+        before = sys.stderr
+        self._live.start()
+        if self._logs:
+            for handler in logging.getLogger().handlers:
+                if isinstance(handler, logging.StreamHandler) and handler.stream is before:
+                    handler.setStream(sys.stderr)
+                    self._moved.append((handler, before))
+        return self
 
     def show(self, message: pb.Health) -> None:
         """Draw one health message."""
-        if not self._started:
-            self._live.start()
-            self._started = True
         self._live.update(screen_of(message), refresh=True)
 
-    def close(self) -> None:
-        """Leave the last screen and give the cursor back."""
-        if self._started:
-            self._live.stop()
+    def __exit__(self, *_: object) -> None:
+        """Leave the last screen, and give the terminal and its cursor back."""
+        for handler, stream in self._moved:
+            handler.setStream(stream)
+        self._moved.clear()
+        self._live.stop()
 
 
 def screen_of(message: pb.Health) -> Group:
@@ -111,29 +130,33 @@ def _cameras(message: pb.Health) -> Table:
 
 
 def _latencies(message: pb.Health) -> Table:
-    table = _table("stage", "frames", "mean", "p50 <", "p99 <")
+    """A row for each slot: a column for each stage, median and 99th percentile."""
+    rows: dict[str, dict[str, pb.Histogram]] = {}
     for histogram in message.latency:
-        count = sum(histogram.counts)
-        if not count:
-            continue
-        table.add_row(
-            histogram.name,
-            str(count),
-            f"{histogram.sum_ns / count / 1e6:.2f} ms",
-            _edge(histogram, 0.5),
-            _edge(histogram, 0.99),
-        )
+        slot, _, stage = histogram.name.rpartition(".")
+        rows.setdefault(slot, {})[stage] = histogram
+    stages = list(dict.fromkeys(stage for row in rows.values() for stage in row))
+    table = _table("p50 / p99 < ms", *stages)
+    for slot, row in rows.items():
+        table.add_row(slot, *(_quantiles(row[stage]) if stage in row else "" for stage in stages))
     return table
+
+
+def _quantiles(histogram: pb.Histogram) -> str:
+    if not sum(histogram.counts):
+        return "-"
+    return f"{_edge_ms(histogram, 0.5)} / {_edge_ms(histogram, 0.99)}"
 
 
 def _table(*columns: str) -> Table:
     return Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="dim")
 
 
-def _edge(histogram: pb.Histogram, share: float) -> str:
+def _edge_ms(histogram: pb.Histogram, share: float) -> str:
+    """Upper edge of the bucket that holds a quantile."""
     wanted, seen = share * sum(histogram.counts), 0
     for edge_ns, count in zip(histogram.edges_ns, histogram.counts, strict=False):
         seen += count
         if seen >= wanted:
-            return f"{edge_ns / 1e6:.2f} ms"
+            return f"{edge_ns / 1e6:.3g}"
     return "more"
