@@ -13,7 +13,7 @@ lint: .venv/dev.ok            ## ruff, mypy strict, import contracts
 	$(BIN)/lint-imports
 bench: .venv/dev.ok           ## performance as ratios to a peer or to the limit, in one run
 	$(BIN)/python -m pytest tests/bench -o addopts="--import-mode=importlib --strict-markers -ra" --benchmark-columns=median,iqr,ops $(ARGS)
-peers: .venv-peers/ok .venv-openvino/ok   ## other runtimes for bench and soak to stand beside (optional, several GB)
+peers: .venv-peers/ok .venv-openvino/ok .venv-plugins/ok   ## other runtimes for bench and soak to stand beside (optional, several GB)
 soak: .venv/dev.ok            ## long fault and statistics runs, also in virtual machines
 	-scripts/vm-packages
 	$(BIN)/python -m pytest -m soak -o timeout=1800 $(ARGS)
@@ -22,7 +22,7 @@ soak-short: .venv/dev.ok      ## the soaks of seconds, without virtual machines:
 train: .venv/dev.ok .venv/train.ok   ## train a shipped network again: NET=detector or segmenter (downloads torch)
 	$(BIN)/python -m syncline.cloud.train.$(or $(NET),detector) $(ARGS)
 clean:
-	rm -rf .venv .venv-peers .venv-openvino build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-peers .venv-openvino .venv-plugins build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 .venv/%.ok: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$*]'
 	@touch $@
@@ -34,6 +34,10 @@ clean:
 .venv-openvino/ok: tests/edge/openvino.txt
 	@$(PY) -m venv .venv-openvino
 	.venv-openvino/bin/python -m pip install -q -r $<
+	@touch $@
+.venv-plugins/ok: tests/edge/plugins.txt
+	@$(PY) -m venv .venv-plugins
+	.venv-plugins/bin/python -m pip install -q -c constraints.txt -r $<
 	@touch $@
 $(BIN)/python:
 	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11+ needed: make PY=python3.11")'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,9 +126,7 @@ class Backend:
             absent=absences(name for name, _ in options.plugins),
         )
         opened = _Opener(bundle, options, strict=strict).open(chosen)
-        counts = {
-            name: sum(ops.values()) for name, ops in operators_by_provider(opened.session).items()
-        }
+        counts = opened.counts
         _check_input(opened.session, manifest)
         return cls(
             manifest=manifest,
@@ -176,6 +175,7 @@ class Backend:
 @dataclass(frozen=True, slots=True)
 class _Opened:
     session: Any
+    counts: Mapping[str, int]
     plan: Plan
     from_cache: bool
     picked: tuple[Chosen, ...] = ()
@@ -202,14 +202,14 @@ class _Opener:
         rest = chosen.providers
         while rest != (CPU,):
             try:
-                session, picked = self._accelerated(rest)
+                opened = self._accelerated(chosen, rest)
             except ManifestError as error:
                 why = reason(error.__cause__ or error)
                 failed.append(f"{rest[0]} cannot run {self._manifest.name!r}: {why}")
                 rest = (CPU,) if self._strict else rest[1:]
             else:
-                return self._told(_Opened(session, chosen, False, picked), rest, failed)
-        opened = _Opened(*self._on_cpu(chosen))
+                return self._told(opened, rest, failed)
+        opened = self._on_cpu(chosen)
         if failed and self._strict:
             raise ProviderError(
                 failed[0],
@@ -227,13 +227,41 @@ class _Opener:
                 _log.warning("%s runs in software here: for tests, not to serve with", one.name)
         return dataclasses.replace(opened, plan=Plan(opened.plan.requested, providers))
 
-    def _accelerated(self, providers: Sequence[str]) -> tuple[Any, tuple[Chosen, ...]]:
-        """A session on accelerators, which keep their own compiled form in the cache's folder."""
-        picked = self._pick(providers, None)
-        if self._options.cache_dir is not None:
-            key = self._key(providers, [identity(one) for one in picked])
-            picked = self._pick(providers, ModelCache(self._options.cache_dir, key).folder())
-        return open_session(self._model, picked, self._spec), picked
+    def _accelerated(self, chosen: Plan, providers: Sequence[str]) -> _Opened:
+        """A session on accelerators; what they compile is kept."""
+        picked, root = self._pick(providers, None), self._options.cache_dir
+        if root is None:
+            return self._made(chosen, picked, self._spec)
+        cache = ModelCache(root, self._key(providers, [identity(one) for one in picked]))
+        if not any(one.device for one in picked):
+            # Providers that the runtime brings keep it themselves, in a folder.
+            return self._made(chosen, self._pick(providers, cache.folder()), self._spec)
+        return self._compiled(chosen, picked, cache)
+
+    def _compiled(self, chosen: Plan, picked: tuple[Chosen, ...], cache: ModelCache) -> _Opened:
+        """A session on plug-ins from what they compiled before, or that keeps what they compile.
+
+        The placement of nodes is kept with it: a compiled graph has one node where many were.
+        """
+        stored = cache.read()
+        if stored is not None:
+            try:
+                session = open_session(stored.data, picked, self._spec)
+                return _Opened(session, json.loads(stored.note), chosen, True, picked)
+            except (ManifestError, ValueError):
+                cache.forget()
+        with cache.writing() as draft:
+            try:
+                compiling = dataclasses.replace(self._spec, compile_to=draft.path)
+                opened = self._made(chosen, picked, compiling)
+                draft.note = json.dumps(dict(opened.counts))
+            except ManifestError:
+                opened = self._made(chosen, picked, self._spec)
+        return opened
+
+    def _made(self, chosen: Plan, picked: tuple[Chosen, ...], spec: SessionSpec) -> _Opened:
+        session = open_session(self._model, picked, spec)
+        return _Opened(session, _node_counts(session), chosen, False, picked)
 
     def _pick(self, providers: Sequence[str], folder: Path | None) -> tuple[Chosen, ...]:
         given, precision = self._options.provider_options, self._manifest.target.precision
@@ -242,30 +270,34 @@ class _Opener:
             for name in providers
         )
 
-    def _on_cpu(self, chosen: Plan) -> tuple[Any, Plan, bool]:
-        """(session on the CPU, plan, whether its optimised graph came from the cache).
+    def _on_cpu(self, chosen: Plan) -> _Opened:
+        """A session on the CPU, from its optimised graph when the cache has that.
 
         Raises:
             ManifestError: The runtime refuses the graph.
         """
-        spec = self._spec
         if self._options.cache_dir is None:
-            return open_session(self._model, (), spec), chosen, False
+            return self._made(chosen, (), self._spec)
         cache = ModelCache(self._options.cache_dir, self._key((CPU,), ()))
         stored = cache.read()
         if stored is not None:
             try:
-                ready = dataclasses.replace(spec, optimise=False)
-                return open_session(stored, (), ready), chosen, True
+                ready = dataclasses.replace(self._spec, optimise=False)
+                session = open_session(stored.data, (), ready)
+                return _Opened(session, _node_counts(session), chosen, from_cache=True)
             except ManifestError:
                 cache.forget()
-        with cache.writing() as target:
-            saving = dataclasses.replace(spec, save_to=target)
-            return open_session(self._model, (), saving), chosen, False
+        with cache.writing() as draft:
+            return self._made(chosen, (), dataclasses.replace(self._spec, save_to=draft.path))
 
     def _key(self, providers: Sequence[str], identities: Sequence[str]) -> str:
         digest = self._manifest.files["model.onnx"]
         return cache_key(digest, RUNTIME_VERSION, Host.this(), providers, identities)
+
+
+def _node_counts(session: Any) -> dict[str, int]:
+    placed = operators_by_provider(session)
+    return {name: sum(operators.values()) for name, operators in placed.items()}
 
 
 def _runtime_name(counts: Mapping[str, int], picked: Sequence[Chosen]) -> str:

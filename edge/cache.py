@@ -1,4 +1,4 @@
-"""Optimised models on disk, keyed by everything that made them.
+"""Optimised and compiled models on disk, keyed by everything that made them.
 
 A graph that was optimised for another CPU, runtime version or model is never loaded: its key
 differs. A damaged file is not loaded either: its digest stands beside it.
@@ -16,7 +16,7 @@ from pathlib import Path
 from syncline.edge.providers import Host
 
 MAX_CACHED_BYTES = 1 << 30
-_FORMAT = "1"
+_FORMAT = "2"
 
 
 def cache_key(
@@ -38,6 +38,32 @@ def cache_key(
     parts = [_FORMAT, model_sha256, runtime, host.machine, *sorted(host.flags), "|", *providers]
     parts += [f"|{identity}" for identity in identities]
     return hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the cache holds of a model.
+
+    Attributes:
+        data: The graph.
+        note: What whoever made it wrote beside it.
+    """
+
+    data: bytes
+    note: str
+
+
+@dataclass(slots=True)
+class Draft:
+    """An entry in the making.
+
+    Attributes:
+        path: Where to write the graph, which is not there yet; None = there is no room for one.
+        note: To be kept with it.
+    """
+
+    path: Path | None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +93,19 @@ class ModelCache:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def read(self) -> bytes | None:
-        """The optimised graph, or None when there is none or it is damaged."""
+    def read(self) -> Entry | None:
+        """The entry, or None when there is none or it is damaged."""
         try:
             if self.path.stat().st_size > MAX_CACHED_BYTES:
                 return None
             data = self.path.read_bytes()
-            wanted = self._digest_path.read_text(encoding="ascii")
+            wanted, _, note = self._digest_path.read_text(encoding="utf-8").partition("\n")
         except (OSError, UnicodeDecodeError):
             return None
-        if hashlib.sha256(data).hexdigest() != wanted:
+        if _digest(data, note) != wanted:
             self.forget()
             return None
-        return data
+        return Entry(data, note)
 
     def forget(self) -> None:
         """Remove the entry."""
@@ -88,29 +114,38 @@ class ModelCache:
                 path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[Path | None]:
+    def writing(self) -> Iterator[Draft]:
         """Where to write the graph; it becomes the entry when the block ends without an error.
 
-        Yields None when the folder cannot be written: a full disk costs the cache, not the model.
+        The draft has no path when the folder cannot be written: a full disk costs the cache, not
+        the model. A block that writes nothing leaves no entry.
         """
         partial = self.root / f"{self.key}.{os.getpid()}.part"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             partial.touch()
+            partial.unlink()  # the runtime refuses to compile into a file that is there
         except OSError:
-            yield None
+            yield Draft(None)
             return
+        draft = Draft(partial)
         try:
-            yield partial
+            yield draft
             with contextlib.suppress(OSError):
-                self._publish(partial)
+                self._publish(partial, draft.note)
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
 
-    def _publish(self, partial: Path) -> None:
-        digest = hashlib.sha256(partial.read_bytes()).hexdigest()
+    def _publish(self, partial: Path, note: str) -> None:
+        digest = _digest(partial.read_bytes(), note)
         partial.replace(self.path)
         part = self._digest_path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(digest, encoding="ascii")
+        part.write_text(f"{digest}\n{note}", encoding="utf-8")
         part.replace(self._digest_path)
+
+
+def _digest(data: bytes, note: str) -> str:
+    digest = hashlib.sha256(data)
+    digest.update(note.encode("utf-8"))
+    return digest.hexdigest()

@@ -14,6 +14,7 @@ from syncline.edge.engine import Engine
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.model_config import ModelSection
 from syncline.edge.model_slots import backend_options, configured_bundle, trusted_keys
+from syncline.edge.plugins import register_plugin
 from syncline.edge.shadow import check_comparable
 from syncline.errors import ConfigError, SynclineError
 from syncline.link import check_endpoint, load_keypair, load_public
@@ -54,6 +55,10 @@ def check_possible(config: EdgeConfig, where: Path, *, load: bool = True) -> Non
 def _check_model(section: ModelSection, where: Path, key: str, *, load: bool) -> None:
     with _Key(where, f"{key}.trusted_keys"):
         trusted_keys(section)
+    if load:
+        for name, library in section.plugins.items():
+            with _Key(where, f"{key}.plugins.{name}"):
+                register_plugin(name, Path(library))
     with _Key(where, f"{key}.bundle"):
         bundle = _usable(section, section.bundle, load=load)
     if section.shadow:

@@ -191,7 +191,7 @@ def provider_options(
         device: Of a plug-in: kind of its device, and the provider's own name of it.
     """
     if device is not None:
-        return _plugin_options(name, cache, *device)
+        return _plugin_options(name, *device)
     options = dict(_FIXED.get(name, {}))
     if name == "TensorrtExecutionProvider":
         # TensorRT makes no int8 or float16 layer, whatever the graph says, until it may.
@@ -221,14 +221,12 @@ _CACHE_KEYS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _plugin_options(name: str, cache: Path | None, kind: str, label: str) -> dict[str, str]:
-    """Options of a plug-in: it knows its device, and OpenVINO's take another form."""
+def _plugin_options(name: str, kind: str, label: str) -> dict[str, str]:
+    """Options of a plug-in: it knows its device, and what it compiles the runtime keeps for it."""
     if name == "OpenVINOExecutionProvider":
         # What the built-in provider takes as options is ignored by the plug-in, with a warning.
-        loaded = {"EXECUTION_MODE_HINT": "ACCURACY"}
-        if cache is not None:
-            loaded["CACHE_DIR"] = str(cache)
-        return {"load_config": json.dumps({(label or kind.upper()).partition(".")[0]: loaded})}
+        device = (label or kind.upper()).partition(".")[0]
+        return {"load_config": json.dumps({device: {"EXECUTION_MODE_HINT": "ACCURACY"}})}
     if name == "QNNExecutionProvider":
         # On a CPU device it emulates the NPU; it has no default there.
         return {"backend_type": "gpu" if kind == "gpu" else "htp"}

@@ -88,12 +88,15 @@ class SessionSpec:
         spinning: Let idle threads burn CPU for a lower latency of the next run.
         save_to: Where to write the optimised graph; None = nowhere.
         optimise: False for a graph that is optimised already.
+        compile_to: Where to write the graph as the providers compiled it; a provider that compiles
+            nothing writes nothing. The file must not be there. None = nowhere.
     """
 
     threads: int = 1
     spinning: bool = False
     save_to: Path | None = None
     optimise: bool = True
+    compile_to: Path | None = None
 
 
 class StopSwitch:
@@ -215,6 +218,10 @@ def _session_options(spec: SessionSpec) -> Any:
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if spec.save_to is not None:
         options.optimized_model_filepath = str(spec.save_to)
+    if spec.compile_to is not None:
+        options.add_session_config_entry("ep.context_enable", "1")
+        options.add_session_config_entry("ep.context_embed_mode", "1")  # one file, one digest
+        options.add_session_config_entry("ep.context_file_path", str(spec.compile_to.absolute()))
     if not spec.optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options

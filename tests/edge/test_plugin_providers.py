@@ -261,7 +261,7 @@ def test_options_of_the_providers_that_the_runtime_brings(
 def test_options_of_plugins() -> None:
     assert provider_options(WEBGPU, Path("/c"), "fp32", ("gpu", "")) == {}
     (loaded,) = provider_options(OPENVINO, Path("/c"), "fp32", ("gpu", "GPU.1")).values()
-    assert json.loads(loaded) == {"GPU": {"EXECUTION_MODE_HINT": "ACCURACY", "CACHE_DIR": "/c"}}
+    assert json.loads(loaded) == {"GPU": {"EXECUTION_MODE_HINT": "ACCURACY"}}
     assert provider_options(QNN, None, "fp32", ("gpu", "")) == {"backend_type": "gpu"}
 
 
@@ -288,6 +288,65 @@ def test_edge_31_the_key_holds_library_version_hardware_and_options(tmp_path: Pa
     library.write_bytes(b"two, that says the same version")
     others.append(key(Chosen(WEBGPU, {}, here)))
     assert len({base, *others}) == len(others) + 1
+
+
+class Compiling:
+    """Stands in for the runtime with a provider that compiles: it writes what it made."""
+
+    def __init__(self) -> None:
+        self.loaded: list[bytes] = []
+        self.refuses_to_compile = False
+
+    def __call__(self, model: bytes, providers: Sequence[Chosen], spec: SessionSpec) -> Any:
+        self.loaded.append(model)
+        if spec.compile_to is not None:
+            if self.refuses_to_compile:
+                raise ManifestError("the runtime refuses the model: cannot be compiled")
+            assert not spec.compile_to.exists()
+            spec.compile_to.write_bytes(model + b"compiled")
+        return open_session(model.removesuffix(b"compiled"), (), SessionSpec())
+
+
+@pytest.fixture
+def compiling(monkeypatch: pytest.MonkeyPatch) -> Compiling:
+    stand_in = Compiling()
+    offer(monkeypatch, device())
+    monkeypatch.setattr("syncline.edge.backend.open_session", stand_in)
+    monkeypatch.setattr("syncline.edge.backend.available_providers", lambda: (WEBGPU, CPU))
+    monkeypatch.setattr("syncline.edge.backend._node_counts", lambda _: {WEBGPU: 97, CPU: 3})
+    return stand_in
+
+
+def test_edge_31_what_a_plugin_compiled_is_kept_with_its_placement(
+    compiling: Compiling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """edge-31: the second load compiles nothing, and tells the node share of the graph as it was;
+    a damaged entry, its note included, is made anew."""
+    bundle, cache = tiny.bundle(tmp_path / "b"), tmp_path / "cache"
+    options = BackendOptions(providers=(WEBGPU, CPU), strict_provider=True, cache_dir=cache)
+    model = bundle.model_bytes()
+    first = Backend.load(bundle, options)
+    assert (first.from_cache, first.node_share, compiling.loaded) == (False, 0.97, [model])
+    monkeypatch.setattr("syncline.edge.backend._node_counts", lambda _: {WEBGPU: 1, CPU: 3})
+    again = Backend.load(bundle, options)
+    assert (again.from_cache, again.node_share, again.ep_actual) == (True, 0.97, WEBGPU)
+    assert compiling.loaded[1:] == [model + b"compiled"]
+    monkeypatch.setattr("syncline.edge.backend._node_counts", lambda _: {WEBGPU: 97, CPU: 3})
+    (beside,) = cache.glob("*.sha256")
+    beside.write_text(beside.read_text().replace("97", "100"))
+    assert not Backend.load(bundle, options).from_cache
+    assert Backend.load(bundle, options).from_cache
+    assert sorted(path.suffix for path in cache.iterdir()) == [".onnx", ".sha256"]
+
+
+def test_a_plugin_that_cannot_compile_runs_all_the_same(
+    compiling: Compiling, tmp_path: Path
+) -> None:
+    compiling.refuses_to_compile = True
+    options = BackendOptions(providers=(WEBGPU,), strict_provider=True, cache_dir=tmp_path / "c")
+    backend = Backend.load(tiny.bundle(tmp_path / "b"), options)
+    assert (backend.ep_actual, backend.from_cache) == (WEBGPU, False)
+    assert list((tmp_path / "c").iterdir()) == []
 
 
 # What is told

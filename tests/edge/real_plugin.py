@@ -1,0 +1,113 @@
+"""What our backend does with a provider that comes as a library; one line of JSON at the end.
+
+Run by `test_real_plugins.py` with the interpreter of an environment that holds the plug-ins:
+
+    PYTHONPATH=ROOT real_plugin.py {"provider": ..., "library": ..., "options": ..., "cache": ...,
+                                    "whole": ..., "split": ..., "tiny": ...}
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from syncline.edge.backend import BackendOptions
+from syncline.edge.engine import Engine
+from syncline.edge.job import Frame
+from syncline.edge.model.bundle import Bundle
+from syncline.edge.runner import ModelSlot, Runner
+from syncline.errors import SynclineError
+from syncline.timebase import OsClock
+
+GIVEN = json.loads(sys.argv[1])
+NAME, CPU, CUDA = GIVEN["provider"], "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+class Kept(logging.Handler):
+    """Keeps warnings."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+    def taken(self) -> list[str]:
+        lines, self.lines = self.lines, []
+        return lines
+
+
+def options(*providers: str, strict: bool = True, cache: bool = False) -> BackendOptions:
+    return BackendOptions(
+        providers=providers or (NAME, CPU),
+        strict_provider=strict,
+        plugins=((NAME, Path(GIVEN["library"])),),
+        provider_options={NAME: GIVEN["options"]},
+        cache_dir=Path(GIVEN["cache"]) if cache else None,
+    )
+
+
+def opened(key: str) -> Bundle:
+    return Bundle.open(Path(GIVEN[key]), trusted_keys=None)
+
+
+def loaded(bundle: Bundle, given: BackendOptions, kept: Kept) -> dict[str, Any]:
+    """Loaded and proven on its golden frame."""
+    begin_ns = time.process_time_ns()
+    try:
+        engine = Engine.load(bundle, given)
+    except SynclineError as error:
+        return {"error": type(error).__name__, "code": error.exit_code, "says": str(error)}
+    backend = engine.backend
+    return {
+        "requested": backend.ep_requested, "actual": backend.ep_actual,
+        "share": backend.node_share, "runtime": backend.runtime, "cached": backend.from_cache,
+        "agreement": engine.proof.agreement, "diff": engine.proof.max_abs_diff,
+        "cpu_ms": (time.process_time_ns() - begin_ns) / 1e6, "warnings": kept.taken(),
+    }  # fmt: skip
+
+
+def served(bundle: Bundle) -> list[list[Any]]:
+    """(provider asked for, provider, node share) of the health after each of five frames."""
+    clock, image = OsClock(), bundle.golden().frame
+    runner = Runner([ModelSlot(name="main", bundle=bundle, backend=options())], clock=clock)
+    said = []
+    for index in range(5):
+        assert runner.process(Frame("front", index, image, None, clock.raw_ns())).valid
+        message = runner.health().to_message()
+        said.append([message.ep_requested, message.ep_actual, message.ep_node_share])
+    return said
+
+
+def cases(kept: Kept) -> dict[str, Any]:
+    tiny = opened("tiny")
+    told: dict[str, Any] = {"strict": loaded(tiny, options(), kept)}
+    if "error" in told["strict"]:
+        return told
+    told["absent-strict"] = loaded(tiny, options(CUDA, NAME), kept)
+    told["absent"] = loaded(tiny, options(CUDA, NAME, strict=False), kept)
+    told["health"] = served(tiny)
+    kept.taken()
+    told["compiled"] = [loaded(tiny, options(cache=True), kept) for _ in range(3)]
+    told["files"] = sorted(path.suffix for path in Path(GIVEN["cache"]).iterdir())
+    if "split" in GIVEN:
+        told["split"] = loaded(opened("split"), options(), kept)
+    if "whole" in GIVEN:
+        told["whole"] = loaded(opened("whole"), options(strict=False), kept)
+        told["whole-cpu"] = loaded(opened("whole"), options(CPU), kept)
+    return told
+
+
+def main() -> None:
+    kept = Kept()
+    logging.getLogger().addHandler(kept)
+    print("\n" + json.dumps(cases(kept)))
+
+
+if __name__ == "__main__":
+    main()
