@@ -205,7 +205,8 @@ class LinkSection(Section, frozen=True, kw_only=True):
         key: This device's secret key file.
         quota_mb: Disk that the spool may use.
         drain_s: On SIGTERM, how long to wait for acknowledgements.
-        upload_images: Send camera segments too, after everything else.
+        upload_images: Send pictures too, after everything else: `true` all of them, `"chosen"`
+            those that a shadow model found worth it and 1 % by lot.
     """
 
     endpoint: str = ""
@@ -213,7 +214,7 @@ class LinkSection(Section, frozen=True, kw_only=True):
     key: str = ""
     quota_mb: Megabytes = 1024.0
     drain_s: Annotated[float, msgspec.Meta(ge=0.0, le=3600.0)] = 5.0
-    upload_images: bool = False
+    upload_images: bool | Literal["chosen"] = False
 
 
 class HealthSection(Section, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from syncline.edge.clips import ChosenClips
 from syncline.edge.config import EdgeConfig
 from syncline.edge.link_watch import LinkWatch
 from syncline.edge.queued_segments import QueuedSegments
@@ -24,6 +25,8 @@ from syncline.timebase import RawClock
 _log = logging.getLogger(__name__)
 
 MB = 1_000_000
+CLIP_SHARE = 0.1
+"""Of the recording's quota, for chosen pictures that wait to be sent."""
 
 
 class Outgoing:
@@ -46,6 +49,7 @@ class Outgoing:
         self._clock = clock
         self._ring = Path(config.device.data) / "recording" / "ring"
         self._not_queued = 0
+        self._handed: set[Path] = set()
         self._upload_problem = ""
         self.uplink: Uplink | None = None
         self._spool: Spool | None = None
@@ -68,6 +72,7 @@ class Outgoing:
         # Before the first message: what is in the ring now was there when its name was remembered.
         self._queued = QueuedSegments(data / "queued-segments")
         self._queued.keep(self._segments())
+        self._clips = self._make_clips(data / "recording")
         self._link_watch = LinkWatch(link.endpoint, Path(link.key), clock.raw_ns())
         if keys is not None:
             quota = round(link.quota_mb * MB)
@@ -88,13 +93,29 @@ class Outgoing:
         section = self._config.record
         if not section.enabled:
             return None
+        share = CLIP_SHARE if self._cuts_clips else 0.0
         return Recorder(
             folder,
             clock=clock,
             device=self._config.device.name,
             segment_s=section.segment_s,
-            quota_bytes=round(section.quota_mb * MB),
+            quota_bytes=round(section.quota_mb * MB * (1.0 - share)),
         )
+
+    @property
+    def _cuts_clips(self) -> bool:
+        """Whether chosen pictures are kept apart: where all of them are sent, they need not be."""
+        record = self._config.record
+        shadowed = any(model.shadow for model in self._config.models)
+        whole = self._config.link.upload_images is True and bool(self._config.link.endpoint)
+        return shadowed and record.enabled and record.images and not whole
+
+    def _make_clips(self, folder: Path) -> ChosenClips | None:
+        if not self._cuts_clips:
+            return None
+        cameras = [camera.name for camera in self._config.camera]
+        limit = round(self._config.record.quota_mb * MB * CLIP_SHARE)
+        return ChosenClips(self._ring, folder / "chosen", cameras, limit)
 
     def start(self) -> None:
         """Begin to send."""
@@ -106,27 +127,22 @@ class Outgoing:
         for sink in self._sinks:
             sink.emit(output)
 
-    def pin(self, pre_s: float, post_s: float, reason: str) -> None:
-        """Keep the recording around now, out of the ring's reach.
-
-        Raises:
-            QuotaError: Pins already hold their share of the quota.
-        """
-        if self._recorder is not None:
-            self._recorder.pin(pre_s, post_s, reason)
-
     def upload_closed_segments(self, *, closing: bool = False) -> None:
-        """Queue camera segments that are complete for sending, oldest first.
+        """Queue what is complete for sending, oldest first: camera segments, or chosen pictures.
 
         What cannot be queued is counted, shown in health, and tried again with the next call.
         """
-        if self.uplink is None or not self._config.link.upload_images:
-            return
+        mode = self._config.link.upload_images if self.uplink is not None else False
+        works: list[Callable[[], None]] = []
+        if mode is True:
+            works.append(partial(self._queue_segments, closing=closing))
+        if self._clips is not None:
+            works.append(partial(self._cut_segments, self._clips, closing=closing))
+            if mode == "chosen":
+                works.append(partial(self._queue_clips, self._clips))
+        if works:
+            works.append(self._queued.save)
         problem = ""
-        works: list[Callable[[], None]] = [
-            partial(self._queue_segments, closing=closing),
-            self._queued.save,
-        ]
         for work in works:
             try:
                 work()
@@ -159,6 +175,36 @@ class Outgoing:
                     raise
             self._queued.add(name)
 
+    def _cut_segments(self, clips: ChosenClips, *, closing: bool) -> None:
+        names = self._segments()
+        self._queued.keep(names)
+        closed = names if closing else names[:-1]
+        for name in closed:
+            if name not in self._queued:
+                if not clips.take(name, closed, final=closing):
+                    return
+                self._queued.add(name)
+
+    def _queue_clips(self, clips: ChosenClips) -> None:
+        """Hand over what was cut, and delete what the collector has."""
+        assert self.uplink is not None
+        for path in clips.files():
+            if path not in self._handed:
+                meta = {"kind": "camera-segment", "segment": path.stem, "part": "chosen"}
+                try:
+                    self.uplink.upload(path, name=f"{path.stem}/chosen.mcap", meta=meta)
+                except SynclineError:
+                    self._not_queued += 1
+                    raise
+                self._handed.add(path)
+        self._delete_sent()
+
+    def _delete_sent(self) -> None:
+        assert self.uplink is not None
+        for path in [path for path in self._handed if not self.uplink.uploads.is_waiting(path)]:
+            path.unlink(missing_ok=True)
+            self._handed.discard(path)
+
     def add_to(self, message: pb.Health) -> None:
         """Add what recorder, spool and link say of themselves to a health message."""
         self._count(message)
@@ -187,6 +233,10 @@ class Outgoing:
             stats = self._recorder.stats()
             counters["record.dropped"] = sum(stats.dropped.values())
             counters["record.lost"] = sum(stats.lost.values())
+        if self._clips is not None:
+            counters["chosen.pictures"] = self._clips.pictures
+            counters["chosen.waiting"] = len(self._clips.files())
+            counters["chosen.lost"] = self._clips.lost
         if self._spool is None or self.uplink is None:
             return
         spool, link, uploads = self._spool.stats(), self.uplink.stats(), self.uplink.uploads
@@ -226,6 +276,7 @@ class Outgoing:
             if self._spool is not None:
                 stack.callback(self._spool.close)
             if self.uplink is not None:
+                stack.callback(self._delete_sent)
                 stack.callback(self.uplink.close, self._config.link.drain_s)
                 stack.callback(self.upload_closed_segments, closing=True)
             if self._recorder is not None:

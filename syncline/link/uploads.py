@@ -95,6 +95,12 @@ class Uploads:
         """Files not stored at the collector yet."""
         return len(self._queue)
 
+    def is_waiting(self, path: Path) -> bool:
+        """Whether a file is queued and neither stored nor refused yet."""
+        place = str(path.resolve())
+        with self._lock:
+            return any(ticket.path == place for ticket in self._queue)
+
     # -- the link's side -------------------------------------------------------------------------
 
     def _forget(self) -> None:

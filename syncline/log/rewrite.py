@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,11 +116,22 @@ def cut(
     from_raw_ns: int | None = None,
     to_raw_ns: int | None = None,
     topics: Collection[str] | None = None,
+    keep: Callable[[Record], bool] = lambda _: True,
+    packed: bool = True,
 ) -> RewriteReport:
     """Write the records of [from, to) of a recording into one new file.
 
     Messages keep their bytes, times and sequences; the file carries the metadata and all mapping
     segments of the recording, so that UTC is known in it.
+
+    Args:
+        path: MCAP file, segment or recording folder.
+        out: New file.
+        from_raw_ns: First instant wanted.
+        to_raw_ns: End.
+        topics: Only these; None for all.
+        keep: Which of the records then.
+        packed: Compress; without, a picture lies in the file as a range of bytes.
 
     Raises:
         UsageError: The recording holds several boots, or `out` exists.
@@ -135,9 +146,9 @@ def cut(
             )
         with new_file(out) as file:
             first = next(reader.files())
-            writer = ExactWriter(file, first.index.profile)
+            writer = ExactWriter(file, first.index.profile, packed=packed)
             _copy_metadata(writer, reader.files())
-            messages = _copy(writer, reader)
+            messages = _copy(writer, filter(keep, reader))
         return RewriteReport(out, messages, out.stat().st_size)
 
 

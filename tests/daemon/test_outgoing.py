@@ -23,7 +23,7 @@ from syncline.messages import syncline_pb2 as pb
 from syncline.timebase import ManualClock, OsClock
 
 
-def config_of(tmp: Path) -> EdgeConfig:
+def config_of(tmp: Path, upload: bool | str = True) -> EdgeConfig:
     import msgspec
 
     for name in ("server", "car-1"):
@@ -36,8 +36,9 @@ def config_of(tmp: Path) -> EdgeConfig:
             "server_key": str(tmp / "keys" / "server.pub"),
             "key": str(tmp / "keys" / "car-1.key"),
             "drain_s": 0.0,
-            "upload_images": True,
+            "upload_images": upload,
         },
+        "model": {"shadow": "road-detector" if upload == "chosen" else ""},
     }
     return msgspec.convert(raw, EdgeConfig)
 
@@ -45,20 +46,18 @@ def config_of(tmp: Path) -> EdgeConfig:
 class Device:
     """An `Outgoing` on a folder, with segments made by hand and uploads noted."""
 
-    def __init__(self, tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.config = config_of(tmp) if not (tmp / "keys").exists() else self._again(tmp)
+    def __init__(
+        self, tmp: Path, monkeypatch: pytest.MonkeyPatch, upload: bool | str = True
+    ) -> None:
+        for path in (tmp / "keys").glob("*"):
+            path.unlink()
+        self.config = config_of(tmp, upload)
         self.data = tmp / "data"
         self.sent: list[str] = []
         self.refused: set[str] = set()
         self.outgoing = Outgoing(self.config, OsClock(), lambda _: None)
         assert self.outgoing.uplink is not None
         monkeypatch.setattr(self.outgoing.uplink, "upload", self._upload)
-
-    def _again(self, tmp: Path) -> EdgeConfig:
-        keys = tmp / "keys"
-        for path in keys.iterdir():
-            path.unlink()
-        return config_of(tmp)
 
     def _upload(self, path: Path, *, name: str, meta: dict[str, str]) -> str:
         if meta["segment"] in self.refused:
@@ -371,3 +370,38 @@ def test_a_device_without_a_link_is_ok(tmp_path: Path) -> None:
     outgoing.add_to(message)
     outgoing.close()
     assert (message.state, message.detail) == ("ok", "")
+
+
+def test_chosen_files_are_sent_once_and_deleted_when_they_are_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """edge-36: what a shadow chose reaches the collector; nothing else does."""
+    device = Device(tmp_path, monkeypatch, upload="chosen")
+    uplink = device.outgoing.uplink
+    assert uplink is not None
+    waiting: set[Path] = set()
+    monkeypatch.setattr(uplink.uploads, "is_waiting", waiting.__contains__)
+    folder = device.data / "recording" / "chosen"
+    folder.mkdir()
+    files = [folder / f"{name}.mcap" for name in (A, B)]
+    for path in files:
+        path.write_bytes(b"pictures")
+    waiting.update(files)
+    device.segment(C, D)  # camera segments stay where they are
+    device.refused.add(B)
+    health = device.check()
+    assert device.sent == [A]
+    assert health.state == "degraded"
+    device.refused.clear()
+    assert device.check().counters["chosen.waiting"] == 2
+    assert device.sent == [A, B]
+    waiting.discard(files[0])
+    device.check()
+    assert [path.exists() for path in files] == [False, True]
+    assert device.sent == [A, B]
+    device.outgoing.close()
+    # What is still there after a restart is offered again: the collector knows it by its digest.
+    again = Device(tmp_path, monkeypatch, upload="chosen")
+    again.check()
+    assert again.sent == [B]
+    again.outgoing.close()
