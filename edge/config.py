@@ -30,6 +30,10 @@ Megabytes = Annotated[float, msgspec.Meta(gt=0.0, le=1e9)]
 Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
 
 
+RENDERED_PX = (64, 4096)
+"""Sides of a picture that the synthetic drive renders."""
+
+
 class DeviceSection(Section, frozen=True, kw_only=True):
     """Who this device is and where it keeps what it must not lose.
 
@@ -269,6 +273,7 @@ def load_edge_config(path: Path) -> EdgeConfig:
     for at, camera in enumerate(config.camera):
         _check_place(camera, f"{path}: $.camera[{at}]")
         _check_marks(camera, f"{path}: $.camera[{at}]", config.time)
+        _check_size(camera, f"{path}: $.camera[{at}]")
     _check_can(path, config.can)
     check_models(config.models, names, f"{path}: $.model")
     sensors = [imu.name for imu in config.imu]
@@ -283,6 +288,17 @@ def load_edge_config(path: Path) -> EdgeConfig:
             remedy="Make keys with: syncline keys new NAME --out DIR",
         )
     return config
+
+
+def _check_size(camera: CameraSection, where: str) -> None:
+    low, high = RENDERED_PX
+    if camera.kind == "synthetic" and not all(
+        low <= side <= high for side in (camera.width, camera.height)
+    ):
+        raise ConfigError(
+            f"{where}: {camera.width}x{camera.height} cannot be rendered, sides are {low}..{high}",
+            remedy="Choose another width and height for the synthetic camera",
+        )
 
 
 def _check_marks(camera: CameraSection, where: str, time: TimeConfig) -> None:

@@ -103,6 +103,12 @@ def check_models(models: tuple[ModelSection, ...], cameras: list[str], where: st
     """
     _check_names(models, where)
     for model in models:
+        if model.channel and not model.trusted_keys:
+            raise ConfigError(
+                f"{where}: model {model.name}: channel is set and trusted_keys is empty: updates "
+                "must be signed",
+                remedy="Make a key with: syncline keys signing NAME, and list its public half",
+            )
         unknown = sorted(set(model.cameras) - set(cameras))
         if unknown:
             raise ConfigError(

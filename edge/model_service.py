@@ -40,9 +40,6 @@ class ModelService:
     Attributes:
         slot: Slot of the model.
         problem: Why updates do not work at present; empty when they do, or the link is merely down.
-
-    Raises:
-        UsageError: A channel is followed without trusted keys.
     """
 
     def __init__(
@@ -54,11 +51,6 @@ class ModelService:
         clock: RawClock,
         report: Callable[[UpdateEvent], None],
     ) -> None:
-        if not section.trusted_keys:
-            raise UsageError(
-                "model.channel is set and model.trusted_keys is empty: updates must be signed",
-                remedy="Make a key with: syncline keys signing NAME, and list its public half",
-            )
         self.slot = section.name
         self._runner = runner
         self._clock = clock

@@ -67,9 +67,6 @@ class ModelSet:
             clock: Times the probation.
             report: Told the slot and what the service did there.
             stack: Gets their end.
-
-        Raises:
-            UsageError: A channel is followed without trusted keys.
         """
         for section, store in zip(self._config.models, self._stores, strict=True):
             if not section.channel:
