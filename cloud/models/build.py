@@ -12,10 +12,11 @@ import msgspec
 from syncline.cloud.models.fold import fold
 from syncline.cloud.models.frames import FrameSource
 from syncline.cloud.models.gate import Build, GateLimits, GateReport, run_gate
+from syncline.cloud.models.golden_frame import GoldenChoice, choose_golden
 from syncline.cloud.models.graph import opset, parse_model, serialise
 from syncline.cloud.models.half import halve_graph
 from syncline.cloud.models.nncf_body import quantise_with_nncf
-from syncline.cloud.models.probe import feeds, make_golden
+from syncline.cloud.models.probe import feeds
 from syncline.cloud.models.quantize import check_types, quantise_graph
 from syncline.cloud.models.runtime import RUNTIME
 from syncline.cloud.models.split import MIN_CALIBRATION, damaged_note, noting, without
@@ -30,7 +31,6 @@ Method = Literal["minmax", "nncf"]
 
 LABELLED_TASKS = ("segmentation", "lanes")
 MAX_TEXT = 256
-GOLDEN_TRIES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,8 @@ def quantize_bundle(
     if not options.keep_fp32:
         report.require()
     chosen = int8 if report.passed else fp32
-    bundle = _write(chosen, out, source, report, evidence, calibration, others)
+    bundle, golden = _write(chosen, out, source, report, evidence, calibration, others)
+    report = replace(report, notes=(*report.notes, *golden.notes()))
     return QuantizeReport(bundle, report, int(evidence["calibration_frames"]))
 
 
@@ -221,7 +222,7 @@ def _write(
     evidence: dict[str, float],
     calibration: FrameSource,
     judged: FrameSource,
-) -> Bundle:
+) -> tuple[Bundle, GoldenChoice]:
     lineage = {
         **source.manifest.lineage,
         "parent": source.digest,
@@ -238,10 +239,10 @@ def _write(
         lineage={key: text[:MAX_TEXT] for key, text in lineage.items()},
         metrics={**_metrics(report), "evidence": evidence},
     )
-    frames = (f for f, _ in zip(judged.read(), range(GOLDEN_TRIES), strict=False))
-    golden = make_golden(build.model, manifest, frames)
-    files = {MODEL_NAME: serialise(build.model), GOLDEN_NAME: pack_golden(golden)}
-    return write_bundle(out, manifest, files)
+    chosen = choose_golden(build.model, manifest, judged.read())
+    manifest = msgspec.structs.replace(manifest, golden=chosen.spec(manifest.golden))
+    files = {MODEL_NAME: serialise(build.model), GOLDEN_NAME: pack_golden(chosen.golden)}
+    return write_bundle(out, manifest, files), chosen
 
 
 def _metrics(report: GateReport) -> dict[str, dict[str, float]]:

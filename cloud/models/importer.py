@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,8 @@ from syncline.cloud.models.denormals import count_denormals, flush_and_prove
 from syncline.cloud.models.external import embed_external
 from syncline.cloud.models.fold import fold
 from syncline.cloud.models.fold_boxes import fold_edgedet
-from syncline.cloud.models.frames import Frame, read_picture
+from syncline.cloud.models.frames import PICTURES, Frame, open_frames, read_picture
+from syncline.cloud.models.golden_frame import TRIES, choose_golden
 from syncline.cloud.models.graph import (
     MIN_OPSET,
     TensorInfo,
@@ -33,7 +34,6 @@ from syncline.cloud.models.graph import (
     validate,
 )
 from syncline.cloud.models.presets import Preset, guess_preset, preset_named
-from syncline.cloud.models.probe import make_golden
 from syncline.cloud.models.runtime import RUNTIME, GraphSession, max_opset, random_feeds
 from syncline.cloud.models.targets import golden_runtime
 from syncline.edge.model.bundle import MODEL_NAME, Bundle, check_new_folder, write_bundle
@@ -62,7 +62,8 @@ class ImportOptions:
         resize: Instead of the preset's.
         score_threshold: Instead of the preset's.
         fold: Fold uint8 input and decoding into the graph.
-        golden: Picture for the golden proof; None = a synthetic one.
+        golden: Picture for the golden proof, or a folder, video or log to choose from; None = a
+            synthetic one.
         security_version: Of the manifest.
     """
 
@@ -131,8 +132,10 @@ def import_model(path: Path, out: Path, options: ImportOptions) -> ImportReport:
     )
     model, manifest = _fold(work.model, manifest, preset, options)
     validate(model)
-    golden = make_golden(model, manifest, _golden_frames(options.golden))
-    files = {MODEL_NAME: serialise(model), GOLDEN_NAME: pack_golden(golden)}
+    chosen = choose_golden(model, manifest, _golden_frames(options.golden))
+    manifest = msgspec.structs.replace(manifest, golden=chosen.spec(manifest.golden))
+    work.notes += chosen.notes()
+    files = {MODEL_NAME: serialise(model), GOLDEN_NAME: pack_golden(chosen.golden)}
     return ImportReport(write_bundle(out, manifest, files), preset.name, tuple(work.notes))
 
 
@@ -238,8 +241,13 @@ def _fold(
     return fold(model, manifest) if options.fold else (model, manifest)
 
 
-def _golden_frames(picture: Path | None) -> list[Frame]:
-    return [Frame(picture.name, "", read_picture(picture))] if picture is not None else []
+def _golden_frames(given: Path | None) -> Iterable[Frame]:
+    """A picture, or those of a folder, video or log to choose from."""
+    if given is None:
+        return []
+    if given.is_file() and given.suffix.lower() in PICTURES:
+        return [Frame(given.name, "", read_picture(given))]
+    return open_frames(given, TRIES).read()
 
 
 def _labels(preset: Preset, found: Sequence[TensorInfo], given: Sequence[str]) -> tuple[str, ...]:

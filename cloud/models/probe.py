@@ -13,8 +13,7 @@ from syncline.cloud.models.frames import Frame
 from syncline.cloud.models.graph import serialise
 from syncline.cloud.models.runtime import Array, GraphSession
 from syncline.cloud.models.targets import sums_overflow_here
-from syncline.edge.decode import Boxes, Decoded, LabelMap, decoder_for
-from syncline.edge.model.golden import Golden
+from syncline.edge.decode import Decoded, decoder_for
 from syncline.edge.model.manifest import InputSpec, Manifest
 from syncline.edge.preprocess import Preprocessor
 from syncline.errors import ModelError
@@ -28,6 +27,7 @@ class Probe:
         manifest: How it is fed and read.
         as_target: Where 8-bit sums would overflow on this machine and not on the target, compute
             them in float; False = run it as this machine does.
+        as_written: Node by node without the runtime's fusions: other kernels, other rounding.
 
     Raises:
         ModelError: The runtime refuses the graph.
@@ -35,11 +35,16 @@ class Probe:
     """
 
     def __init__(
-        self, model: onnx.ModelProto, manifest: Manifest, *, as_target: bool = True
+        self,
+        model: onnx.ModelProto,
+        manifest: Manifest,
+        *,
+        as_target: bool = True,
+        as_written: bool = False,
     ) -> None:
         self.manifest = manifest
         exact = as_target and sums_overflow_here(manifest.target.precision)
-        self._session = GraphSession(serialise(model), exact=exact)
+        self._session = GraphSession(serialise(model), exact=exact, optimise=not as_written)
         self._pre = Preprocessor(manifest.input)
         self._decode = decoder_for(manifest)
         self._order = [self._index(name) for name in manifest.decoder.outputs]
@@ -53,15 +58,18 @@ class Probe:
 
     def outputs(self, bgr: NDArray[np.uint8]) -> list[Array]:
         """Raw outputs of one frame, in the decoder's order."""
-        tensor, _ = self._pre(bgr)
+        return self.run(bgr)[0]
+
+    def run(self, bgr: NDArray[np.uint8]) -> tuple[list[Array], Decoded]:
+        """Raw outputs of one frame, in the decoder's order, and what they mean."""
+        tensor, geometry = self._pre(bgr)
         found = self._session.run({self.manifest.input.name: tensor})
-        return [found[i] for i in self._order]
+        outputs = [found[i] for i in self._order]
+        return outputs, self._decode(outputs, geometry)
 
     def __call__(self, bgr: NDArray[np.uint8]) -> Decoded:
         """Decoded result of one frame, in source pixels."""
-        tensor, geometry = self._pre(bgr)
-        found = self._session.run({self.manifest.input.name: tensor})
-        return self._decode([found[i] for i in self._order], geometry)
+        return self.run(bgr)[1]
 
 
 def feeds(spec: InputSpec, frames: Iterable[Frame]) -> Iterator[Mapping[str, Array]]:
@@ -86,27 +94,3 @@ def synthetic_frame(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]
         cv2.rectangle(image, (x, y), (x + size * 2, y + size), colour, -1)
     noise = rng.integers(-12, 13, image.shape)
     return np.asarray(np.clip(image.astype(np.int16) + noise, 0, 255), dtype=np.uint8)
-
-
-def content(result: Decoded) -> int:
-    """How much there is to see in a result: boxes, or classes present."""
-    if isinstance(result, Boxes):
-        return len(result)
-    if isinstance(result, LabelMap):
-        return len(np.unique(result.labels))
-    return 1
-
-
-def make_golden(model: onnx.ModelProto, manifest: Manifest, frames: Iterable[Frame] = ()) -> Golden:
-    """The golden frame and outputs: of the frames given the one with most in it.
-
-    A proof on a frame without a detection proves little, so real frames are best.
-    """
-    probe = Probe(model, manifest)
-    best = synthetic_frame(manifest.input.width, manifest.input.height)
-    most = content(probe(best))
-    for frame in frames:
-        found = content(probe(frame.bgr))
-        if found > most:
-            best, most = frame.bgr.copy(), found
-    return Golden(best, tuple(np.array(out) for out in probe.outputs(best)))

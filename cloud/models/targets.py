@@ -11,7 +11,9 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from syncline.edge.machine import machine_kind
 from syncline.edge.model.manifest import Precision
+from syncline.edge.providers import Host
 from syncline.errors import UsageError
 
 _CPU = ("CPUExecutionProvider",)
@@ -114,11 +116,7 @@ def this_machine() -> Target:
 
 def has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether this CPU has the 8-bit dot products (AVX512-VNNI or AVX-VNNI)."""
-    try:
-        flags = cpuinfo.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    return bool({"avx512_vnni", "avx_vnni"} & set(flags.split()))
+    return "x86-64-vnni" in Host.this(cpuinfo).device_classes()
 
 
 def sums_overflow_here(precision: Precision) -> bool:
@@ -133,7 +131,7 @@ def sums_overflow_here(precision: Precision) -> bool:
 def golden_runtime(runtime: str, precision: Precision) -> str:
     """`target.runtime` of a golden output computed here: where, and when not as int8, that too."""
     how = "in float on" if sums_overflow_here(precision) else "on"
-    return f"{runtime} {how} {platform.machine()}"
+    return f"{runtime} {how} {machine_kind()}"
 
 
 def measurable_here(target: Target) -> bool:

@@ -104,7 +104,8 @@ class TargetSpec(_Part, frozen=True, kw_only=True):
         opset: ONNX opset of the graph.
         providers: ONNX Runtime execution providers in order of preference.
         strict_provider: Refuse to run when the first provider is absent, instead of falling back.
-        runtime: What computed the golden output, such as `onnxruntime 1.31.1`.
+        runtime: What computed the golden output and on what kind of processor, such as
+            `onnxruntime 1.31.1 on x86_64 avx avx2 fma`.
     """
 
     device_class: Slug = "any"
@@ -123,12 +124,14 @@ class GoldenSpec(_Part, frozen=True, kw_only=True):
     Attributes:
         atol: Absolute tolerance of float outputs on `target.runtime`.
         rtol: Relative tolerance of float outputs on `target.runtime`.
-        min_agreement: Share of equal labels, for label maps and for other runtimes.
+        min_agreement: Share of results that must be equal on other runtimes and machines.
+        provider: Execution provider that computed the golden output.
     """
 
     atol: Annotated[float, msgspec.Meta(ge=0.0)] = 1e-3
     rtol: Annotated[float, msgspec.Meta(ge=0.0)] = 1e-3
     min_agreement: Unit = 0.985
+    provider: Text = "CPUExecutionProvider"
 
 
 class Manifest(_Part, frozen=True, kw_only=True):

@@ -52,7 +52,8 @@ def import_(
         resize: How frames are fitted; default: the family's.
         score_threshold: Boxes below it are dropped; default: the family's.
         fold: Fold the uint8 input and the decoding into the graph.
-        golden: Picture for the golden proof; default: a synthetic one.
+        golden: Picture for the golden proof, or a folder, video or log to choose it from;
+            default: a synthetic one, on which a detector may find nothing.
         security_version: Devices refuse models below their own minimum.
         as_json: Print one JSON object.
     """

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import random
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -114,6 +117,19 @@ def test_bundle_opens_and_reads(tmp_path: Path) -> None:
     assert again.digest == bundle.digest
     assert again.model_bytes() == random.Random(1).randbytes(5000)
     np.testing.assert_array_equal(again.golden().frame, GOLDEN.frame)
+
+
+def test_a_damaged_manifest_is_refused_by_name() -> None:
+    """Every one-bit flip of its bytes: a manifest, or one typed error."""
+    good = encode_manifest(make_manifest())
+    for at in range(0, 8 * len(good), 3):
+        bad = bytearray(good)
+        bad[at // 8] ^= 1 << at % 8
+        with contextlib.suppress(ManifestError):
+            parse_manifest(bytes(bad))
+    for text in (b"security_version = " + b"9" * 5000, b"security_version = " + b"9" * 22):
+        with pytest.raises(ManifestError):
+            parse_manifest(good.replace(b"security_version = 3", text))
 
 
 def test_equal_bundles_have_equal_digests(tmp_path: Path) -> None:
@@ -242,18 +258,38 @@ def test_golden_archives_that_are_none() -> None:
         unpack_golden(pack_golden(Golden(GOLDEN.frame, ())))
 
 
+@pytest.mark.parametrize("pack", [np.savez, np.savez_compressed])
+def test_a_damaged_golden_archive_with_a_matching_digest(
+    pack: Callable[..., None],
+) -> None:
+    """Whatever zip, deflate and the array headers make of it: one typed error, or the arrays."""
+    buffer = io.BytesIO()
+    pack(buffer, frame=GOLDEN.frame, out_0=GOLDEN.outputs[0])
+    good = buffer.getvalue()
+    refused = 0
+    for at in range(0, 8 * len(good), 3):
+        bad = bytearray(good)
+        bad[at // 8] ^= 1 << at % 8
+        try:
+            unpack_golden(bytes(bad))
+        except ManifestError:
+            refused += 1
+    assert refused > len(good)
+
+
 def test_golden_comparison() -> None:
     spec = GoldenSpec(atol=1e-3, rtol=0.0, min_agreement=0.9)
-    want = Golden(GOLDEN.frame, (np.zeros(100, np.float32), np.zeros(100, np.uint8)))
-    close = [np.full(100, 5e-4, np.float32), np.r_[np.ones(9), np.zeros(91)].astype(np.uint8)]
+    want = Golden(GOLDEN.frame, (np.zeros(100, np.float32), np.zeros(1000, np.uint8)))
+    labels = np.r_[np.ones(1), np.zeros(999)].astype(np.uint8)
+    close = [np.full(100, 5e-4, np.float32), labels]
     proof = compare(want, close, spec)
-    assert proof.agreement == pytest.approx(0.91)
+    assert proof.agreement == pytest.approx(0.999)
     assert proof.max_abs_diff == pytest.approx(5e-4)
     far = [np.r_[1.0, np.zeros(99)].astype(np.float32), close[1]]
     with pytest.raises(HealthProofError, match="output 0"):
         compare(want, far, spec)
     with pytest.raises(HealthProofError, match="output 1"):
-        compare(want, [close[0], np.ones(100, np.uint8)], spec)
+        compare(want, [close[0], np.roll(labels, 1) | labels], spec)
     with pytest.raises(HealthProofError, match="output 0"):
         compare(want, [np.full(100, np.nan, np.float32), close[1]], spec)
     with pytest.raises(HealthProofError, match="float64"):

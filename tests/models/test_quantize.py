@@ -38,6 +38,7 @@ from syncline.cloud.models.targets import (
     this_machine,
 )
 from syncline.edge.decode import LabelMap
+from syncline.edge.machine import machine_kind
 from syncline.errors import ModelError, UsageError
 
 W, H = 160, 96
@@ -125,8 +126,8 @@ def test_a_build_is_judged_with_the_sums_of_its_target(name: str) -> None:
     found = GraphSession(serialise(model), exact=exact).run(feed)[0]
     assert np.abs(np.asarray(found, np.float64) / wanted - 1.0).max() < 0.02
     named = golden_runtime("onnxruntime 1", target.precision)
-    assert named == f"onnxruntime 1 {'in float ' if exact else ''}on {platform.machine()}"
-    assert golden_runtime("onnxruntime 1", "u8s7") == f"onnxruntime 1 on {platform.machine()}"
+    assert named == f"onnxruntime 1 {'in float ' if exact else ''}on {machine_kind()}"
+    assert golden_runtime("onnxruntime 1", "u8s7") == f"onnxruntime 1 on {machine_kind()}"
 
 
 def test_symmetric_zero_points_for_tensorrt(
