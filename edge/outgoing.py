@@ -50,6 +50,7 @@ class Outgoing:
         self._ring = Path(config.device.data) / "recording" / "ring"
         self._not_queued = 0
         self._handed: set[Path] = set()
+        self._clips: ChosenClips | None = None
         self._upload_problem = ""
         self.uplink: Uplink | None = None
         self._spool: Spool | None = None
@@ -278,7 +279,7 @@ class Outgoing:
             if self.uplink is not None:
                 stack.callback(self._delete_sent)
                 stack.callback(self.uplink.close, self._config.link.drain_s)
-                stack.callback(self.upload_closed_segments, closing=True)
+            stack.callback(self.upload_closed_segments, closing=True)
             if self._recorder is not None:
                 stack.callback(self._recorder.close)
 
