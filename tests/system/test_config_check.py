@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from syncline.cli import main
+from syncline.edge.model.golden import Golden
+from syncline.edge.model.manifest import InputSpec, TargetSpec
+from tests.edge import tiny
 
 from .test_bad_output import refused
 
@@ -68,3 +73,76 @@ def test_what_cannot_run_is_told(
     assert code == 2
     assert f"{key}" in line
     assert told in line
+
+
+def _wrong_size(folder: Path) -> None:
+    spec = tiny.manifest(given=InputSpec(name="x", width=64, height=48))
+    golden = tiny.golden_of(tiny.segmenter(), tiny.manifest(), tiny.frame(7))
+    tiny.bundle(folder, tiny.segmenter(), spec, golden)
+
+
+def _wrong_decoder(folder: Path) -> None:
+    golden = tiny.golden_of(tiny.segmenter(), tiny.manifest(), tiny.frame(7))
+    spec = tiny.manifest(task="detection", kind="boxes-nms", outputs=["labels"])
+    tiny.bundle(folder, tiny.segmenter(), spec, golden)
+
+
+def _wrong_golden(folder: Path) -> None:
+    golden = tiny.golden_of(tiny.scorer(), tiny.scores_manifest(), tiny.frame(7))
+    worse = Golden(golden.frame, tuple(np.add(output, 0.5) for output in golden.outputs))
+    tiny.bundle(folder, tiny.scorer(), tiny.scores_manifest(), worse)
+
+
+def _absent_provider(folder: Path) -> None:
+    target = TargetSpec(opset=17, providers=("CUDAExecutionProvider",), strict_provider=True)
+    golden = tiny.golden_of(tiny.segmenter(), tiny.manifest(), tiny.frame(7))
+    tiny.bundle(folder, tiny.segmenter(), tiny.manifest(target=target), golden)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (_wrong_size, "the graph takes"),
+        (_wrong_decoder, "boxes-nms"),
+        (_wrong_golden, "golden run"),
+        (_absent_provider, "CUDAExecutionProvider"),
+    ],
+)
+def test_a_model_that_cannot_load_is_found_before_it_is_to_run(
+    config: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], None], told: str
+) -> None:
+    """Digests and manifest are right; only loading and proving it shows what is wrong."""
+    folder = config.parent / "bad"
+    make(folder)
+    text = config.read_text()
+    for key in ("bundle", "shadow"):
+        config.write_text(text.replace("[link]", f'[model]\n{key} = "{folder}"\n[link]'))
+        code, line = refused(capsys, "run", "--config", config, "--check")
+        assert (code, f"$.model.{key}" in line) == (2, True), line
+        assert told in line
+    config.write_text(text.replace("[link]", f'[model]\nbundle = "{folder}"\n[link]'))
+    assert main(["run", "--config", str(config), "--check", "--no-load"]) == 0
+    assert "no model loaded" in capsys.readouterr().out
+
+
+def test_each_of_several_models_is_checked(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = config.parent / "bad"
+    _wrong_golden(folder)
+    models = f'[[model]]\nname = "one"\n[[model]]\nname = "two"\nbundle = "{folder}"\n'
+    config.write_text(config.read_text().replace("[link]", f"{models}[link]"))
+    code, line = refused(capsys, "run", "--config", config, "--check")
+    assert code == 2
+    assert "$.model[1].bundle" in line
+
+
+def test_a_shadow_that_does_another_task_is_found(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = config.parent / "other"
+    tiny.bundle(folder)
+    config.write_text(config.read_text().replace("[link]", f'[model]\nshadow="{folder}"\n[link]'))
+    code, line = refused(capsys, "run", "--config", config, "--check")
+    assert code == 2
+    assert "$.model.shadow" in line
