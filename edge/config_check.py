@@ -131,6 +131,7 @@ class _Key:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Raise what failed as an error of the configuration."""
         if isinstance(error, SynclineError):
-            raise ConfigError(f"{self._at}: {error.message}", remedy=error.remedy) from error
+            remedy = error.remedy or "Correct what it names, or name another"
+            raise ConfigError(f"{self._at}: {error.message}", remedy=remedy) from error
         if isinstance(error, OSError):
             raise ConfigError(f"{self._at}: {error.strerror}", remedy="Correct the path") from error
