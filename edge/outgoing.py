@@ -254,17 +254,6 @@ class Outgoing:
         counters["upload.failed"] = uploads.failed
         counters["upload.not_queued"] = self._not_queued
 
-    def to_prometheus(self) -> str:
-        """Recorder and spool as Prometheus text."""
-        message = pb.Health()
-        self._count(message)
-        lines = [f"syncline_edge_spool_bytes {message.spool_bytes}"]
-        lines += [
-            f'syncline_edge_outgoing_total{{counter="{name}"}} {count}'
-            for name, count in sorted(message.counters.items())
-        ]
-        return "\n".join(lines) + "\n"
-
     def close(self) -> None:
         """Sync the recording, send what can be sent in time, leave the rest in the spool.
 

@@ -14,6 +14,7 @@ from syncline.cli.run import _Lines, health_line
 from syncline.edge.config import EdgeConfig
 from syncline.edge.link_watch import ABSENT_NS, LinkWatch
 from syncline.edge.log_limit import PERIOD_NS, LogLimit, limited
+from syncline.edge.metrics import metrics_text
 from syncline.edge.outgoing import Outgoing
 from syncline.edge.queued_segments import QueuedSegments
 from syncline.errors import StorageError
@@ -259,7 +260,7 @@ def test_health_names_the_part_and_counts_the_uploads(
     for name in ("upload.waiting", "upload.failed", "upload.done", "spool.backlog", "link.down"):
         assert name in message.counters
     assert message.counters["link.down"] == 1
-    assert 'counter="upload.waiting"' in out.to_prometheus()
+    assert 'level{level="upload.waiting"} 0' in metrics_text(message)
 
 
 # -- the link in health ------------------------------------------------------------------------
