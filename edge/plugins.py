@@ -147,7 +147,13 @@ def configured(
         ProviderError: There is no device of that kind.
     """
     given = dict(options or {})
-    device = choose_device(provider, given.pop("device", ""))
+    wish = given.pop("device", "")
+    device = choose_device(provider, wish)
+    if wish and device is None:
+        raise ProviderError(
+            f"{provider} is no plug-in here: it takes no device {wish!r}",
+            remedy=f"Give provider_options.{provider} an option of its own, such as device_id",
+        )
     place = None if device is None else (device.kind, device.label)
     return Chosen(
         provider, {**provider_options(provider, cache, precision, place), **given}, device

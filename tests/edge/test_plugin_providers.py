@@ -230,6 +230,8 @@ def test_given_options_go_over_ours_and_the_device_is_not_handed_on(
     assert given.device == device(QNN, "gpu")
     assert given.options == {"backend_type": "gpu", "profiling_level": "basic"}
     assert configured(QNN, {"backend_type": "ir"}).options == {"backend_type": "ir"}
+    with pytest.raises(ProviderError, match="is no plug-in here: it takes no device 'gpu'"):
+        configured(CUDA, {"device": "gpu"})
 
 
 @pytest.mark.parametrize(
