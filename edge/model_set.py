@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from syncline.edge.config import EdgeConfig
+from syncline.edge.model.bundle import Bundle
+from syncline.edge.model_config import ModelSection
 from syncline.edge.model_service import ModelService
 from syncline.edge.model_slots import first_bundle, model_slot, shadow_slots, store_folder
 from syncline.edge.runner import Runner
+from syncline.edge.shadow import check_comparable
 from syncline.edge.slot import ModelSlot
 from syncline.edge.updater import Fetch, ModelStore, UpdateEvent
+from syncline.errors import ManifestError
 from syncline.timebase import RawClock
+
+_log = logging.getLogger(__name__)
 
 
 class ModelSet:
@@ -36,6 +43,7 @@ class ModelSet:
             for section, store in zip(config.models, self._stores, strict=True)
         ]
         self._services: list[ModelService] = []
+        self._left_out: list[str] = []
 
     def slots(self) -> list[ModelSlot]:
         """Slots that serve, then those of shadows."""
@@ -46,10 +54,26 @@ class ModelSet:
         ]
         shadows = [
             slot
-            for section in config.models
+            for section, bundle in zip(config.models, self._bundles, strict=True)
             for slot in shadow_slots(section, self._cache, config.runner)
+            if self._is_comparable(section, bundle, slot)
         ]
         return serving + shadows
+
+    def _is_comparable(self, section: ModelSection, bundle: Bundle, shadow: ModelSlot) -> bool:
+        """Whether a shadow fits what an update made of its model: a device starts without it.
+
+        A configured pair that does not fit is the runner's to refuse.
+        """
+        if not section.channel:
+            return True
+        try:
+            check_comparable(bundle.manifest, shadow.bundle.manifest)
+        except ManifestError as error:
+            self._left_out.append(f"model {section.name}: runs without its shadow: {error}")
+            _log.warning("%s", self._left_out[-1])
+            return False
+        return True
 
     def follow(
         self,
@@ -91,5 +115,7 @@ class ModelSet:
             service.check()
 
     def problems(self) -> list[str]:
-        """Why updates do not work at present, by slot."""
-        return [f"model {s.slot}: {s.problem}" for s in self._services if s.problem]
+        """Why updates do not work at present, and which shadows do not run, by slot."""
+        return self._left_out + [
+            f"model {s.slot}: {s.problem}" for s in self._services if s.problem
+        ]

@@ -177,6 +177,26 @@ def test_a_shadow_is_held_to_the_keys_too(tmp_path: Path) -> None:
     assert [slot.name for slot in device.models.slots()] == ["first", "second", "second-shadow"]
 
 
+def test_an_update_that_leaves_its_shadow_behind_does_not_keep_a_device_from_starting(
+    tmp_path: Path,
+) -> None:
+    shadow = tmp_path / "shadow"
+    signed(shadow, "wide", "1.0.0")
+    device = Device(tmp_path, allow_other_labels=True, shadow=str(shadow))
+    with device.stack:
+        device.publish("first", "1.0.0")
+        new = device.publish("second", "2.0.0", labels=OTHER_LABELS)
+        device.follow()
+        until(lambda: device.digests()[1] == new.digest)
+        current = tmp_path / "data" / "models" / "slots" / "second" / "current"
+        until(lambda: current.is_file() and current.read_text().strip() == new.digest)
+    again = ModelSet(device.config, tmp_path / "data")
+    runner = Runner(again.slots(), clock=OsClock())
+    runner.load()
+    assert [slot.slot for slot in runner.health().slots] == ["first", "second"]
+    assert "runs without its shadow" in again.problems()[0]
+
+
 def test_what_ships_with_the_program_needs_no_signature(tmp_path: Path) -> None:
     device = Device(tmp_path, bundle="road-detector")
     assert device.models.slots()[1].bundle.manifest.name == "road-detector"
