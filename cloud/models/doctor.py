@@ -7,15 +7,16 @@ worth knowing. Nothing is changed here: `syncline model import` makes the repair
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import onnx
 
 from syncline.cloud.models.denormals import count_denormals
+from syncline.cloud.models.doctor_providers import provider_findings
 from syncline.cloud.models.external import external_tensors
+from syncline.cloud.models.finding import Finding, in_order
 from syncline.cloud.models.graph import (
     MIN_OPSET,
     TensorInfo,
@@ -26,24 +27,17 @@ from syncline.cloud.models.graph import (
     outputs,
     parse_model,
     read_model_bytes,
-    serialise,
     validate,
 )
 from syncline.cloud.models.quantize import activation_types, quantised_weight_range
 from syncline.cloud.models.runtime import (
-    CPU,
     RUNTIME,
     max_ir_version,
     max_opset,
-    placement,
 )
 from syncline.cloud.models.speed import Timing, compare_models
 from syncline.cloud.models.targets import TARGETS, this_machine
-from syncline.edge.plugins import configured
-from syncline.edge.session import available_providers
 from syncline.errors import ModelError
-
-Severity = Literal["error", "warning", "info"]
 
 LARGE_BYTES = 64 << 20
 # CPU time of one thread, measured on x86 without VNNI (dense 3x3 ReLU networks, 640x384).
@@ -52,25 +46,10 @@ NO_VNNI_GAIN = "1.4 to 1.7x"
 """int8 against fp32, dense 3x3 ReLU networks, AVX2: measured with `make bench`."""
 ANY = "any"
 """Device class of builds that must run on every machine."""
-_SLOW_ACTIVATIONS = frozenset({"Sigmoid", "HardSwish", "HardSigmoid", "Mish", "Elu", "Gelu", "Erf"})
+_SLOW_ACTIVATIONS = frozenset(
+    {"Sigmoid", "HardSwish", "HardSigmoid", "Mish", "Elu", "Gelu", "Erf", "PRelu"}
+)
 _DEPTHWISE_SHARE = 0.15
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was found.
-
-    Attributes:
-        code: Stable name for scripts.
-        severity: See the module's text.
-        message: What, naming the value and the limit.
-        remedy: What to do; may be empty.
-    """
-
-    code: str
-    severity: Severity
-    message: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +82,10 @@ class Diagnosis:
     def errors(self) -> tuple[Finding, ...]:
         """Findings that keep the model off devices."""
         return tuple(f for f in self.findings if f.severity == "error")
+
+    def with_findings(self, more: Iterable[Finding]) -> Diagnosis:
+        """The diagnosis with further findings, errors first."""
+        return replace(self, findings=in_order((*self.findings, *more)))
 
     def require(self) -> None:
         """Raise when there is an error.
@@ -147,12 +130,11 @@ def diagnose(
     if not any(f.severity == "error" for f in findings):
         findings += [*_numbers(model, device_class), *_shape(model), *_operators(model)]
         for name in providers:
-            findings += _provider(model, name, (provider_options or {}).get(name, {}))
+            findings += provider_findings(model, name, (provider_options or {}).get(name, {}))
     macs, measured = _speed(model, findings, cpu_ns, runs)
-    order = ("error", "warning", "info")
     counts = Counter(node.op_type for node in model.graph.node)
     return Diagnosis(
-        tuple(sorted(findings, key=lambda f: order.index(f.severity))),
+        in_order(findings),
         opset(model),
         len(data),
         tuple(inputs(model)),
@@ -287,8 +269,8 @@ def _operators(model: onnx.ModelProto) -> Iterator[Finding]:
         yield Finding(
             "int8-activation",
             "warning",
-            f"{shown} on {convolutions} convolutions: int8 loses speed and accuracy on "
-            "SiLU and HardSwish",
+            f"{shown} on {convolutions} convolutions: int8 loses speed or accuracy on "
+            "SiLU, HardSwish and PReLU",
             "Expect the gate to refuse int8; train with ReLU, or use OpenVINO with NNCF",
         )
     depthwise = sum(_is_depthwise(node) for node in model.graph.node)
@@ -310,38 +292,6 @@ def _operators(model: onnx.ModelProto) -> Iterator[Finding]:
             "`syncline model quantize` measures it and refuses what does not pay",
         )
     yield from _resizes(model)
-
-
-def _provider(
-    model: onnx.ModelProto, provider: str, options: Mapping[str, str]
-) -> Iterator[Finding]:
-    """What a provider leaves to the CPU; only a machine that has it can tell."""
-    if provider not in available_providers():
-        yield Finding(
-            "provider-not-checked",
-            "info",
-            f"{provider} is not on this machine, so its operators were not checked",
-            "Run `syncline model check` on the device; a plug-in's library is named by --plugin",
-        )
-        return
-    try:
-        placed = placement(serialise(model), configured(provider, options))
-    except ModelError as error:
-        yield Finding("provider-refuses", "error", error.message, error.remedy)
-        return
-    left = placed.get(CPU, {}) if provider != CPU else {}
-    total = sum(sum(operators.values()) for operators in placed.values())
-    taken = 100.0 * sum(placed.get(provider, {}).values()) / max(total, 1)
-    if left:
-        shown = ", ".join(f"{n} {name}" for name, n in sorted(left.items()))
-        yield Finding(
-            "unsupported-operator",
-            "warning",
-            f"{provider} takes {taken:.0f} % of {total} nodes and leaves {shown} to the CPU",
-            "Replace these operators, or use another provider",
-        )
-    else:
-        yield Finding("provider-takes-all", "info", f"{provider} takes all {total} nodes", "")
 
 
 def _is_depthwise(node: onnx.NodeProto) -> bool:

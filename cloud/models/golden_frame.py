@@ -149,7 +149,8 @@ def _trials(probes: Sequence[Probe], bgr: NDArray[np.uint8]) -> Iterator[Decoded
 
 
 def _steadiness(want: Decoded, got: Decoded, threshold: float) -> float:
-    found = agreement(want, got, threshold, _HALF)
+    """1 when a trial stays within half of what a device tolerates; the mean of half and whole."""
+    found = sum(agreement(want, got, threshold, limits) for limits in (_HALF, INT8)) / 2.0
     return found if least_class_iou(want, got) >= (1.0 + MIN_CLASS_IOU) / 2 else min(found, 0.9)
 
 

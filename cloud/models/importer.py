@@ -38,7 +38,7 @@ from syncline.cloud.models.runtime import RUNTIME, GraphSession, max_opset, rand
 from syncline.cloud.models.targets import golden_runtime
 from syncline.edge.model.bundle import MODEL_NAME, Bundle, check_new_folder, write_bundle
 from syncline.edge.model.golden import GOLDEN_NAME, pack_golden
-from syncline.edge.model.manifest import Manifest, TargetSpec
+from syncline.edge.model.manifest import Manifest, TargetSpec, encode_manifest
 from syncline.errors import ModelError, UsageError
 
 MAX_LABEL_FILE_BYTES = 1 << 20
@@ -130,6 +130,7 @@ def import_model(path: Path, out: Path, options: ImportOptions) -> ImportReport:
     manifest = msgspec.structs.replace(
         manifest, lineage={"parent": hashlib.sha256(data).hexdigest(), "tool": RUNTIME}
     )
+    encode_manifest(manifest)  # refuses what no device would take, before the work is done
     model, manifest = _fold(work.model, manifest, preset, options)
     validate(model)
     chosen = choose_golden(model, manifest, _golden_frames(options.golden))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,6 +149,11 @@ def _loads(opset: int, ir_version: int) -> bool:
     except ModelError:
         return False
     return True
+
+
+def known_providers() -> Sequence[str]:
+    """Every execution provider that the runtime has a name for, whatever this build of it holds."""
+    return list(ort.get_all_providers())
 
 
 def placement(data: bytes, provider: Chosen) -> dict[str, dict[str, int]]:

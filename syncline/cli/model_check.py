@@ -10,9 +10,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from syncline.cli.model_files import check_runs, open_bundle
 from syncline.cli.providers import options_of, plugins_of
 from syncline.cloud.models.doctor import Diagnosis, diagnose
-from syncline.edge.model.bundle import MODEL_NAME, Bundle
+from syncline.cloud.models.doctor_bundle import bundle_findings
+from syncline.cloud.models.doctor_providers import check_providers
+from syncline.edge.model.bundle import MODEL_NAME
 from syncline.edge.plugins import register_plugin
 
 _SHOWN_OPERATORS = 8
@@ -29,12 +32,12 @@ def check(
     runs: int = 5,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
-    """Examine an ONNX file or a bundle and say what to do.
+    """Examine an ONNX file or a bundle and say what to do; a bundle is loaded and proven as well.
 
     Exit code 0: nothing keeps it off devices. Exit code 4: an error does.
 
     Args:
-        model: ONNX file, or the folder of a bundle.
+        model: ONNX file, the folder of a bundle, or the name of one that ships.
         provider: Execution provider whose operators are to be checked; may be given again.
         plugin: Library of a provider that the runtime does not bring, NAME=LIBRARY; it is checked
             too.
@@ -44,12 +47,15 @@ def check(
         runs: Rounds of the measurement.
         as_json: Print one JSON object.
     """
+    check_runs(runs)
     path, device_class = model, target
-    if model.is_dir():
-        bundle = Bundle.open(model, trusted_keys=None)
-        path, device_class = model / MODEL_NAME, target or bundle.manifest.target.device_class
+    bundle = None if model.is_file() else open_bundle(model)
+    if bundle is not None:
+        path = bundle.folder / MODEL_NAME
+        device_class = target or bundle.manifest.target.device_class
     for name, library in plugins_of(plugin):
         register_plugin(name, library)
+    check_providers(provider)
     found = diagnose(
         path,
         device_class=device_class,
@@ -58,6 +64,8 @@ def check(
         cpu_ns=time.thread_time_ns if measure else None,
         runs=runs,
     )
+    if bundle is not None and not found.errors:
+        found = found.with_findings(bundle_findings(bundle))
     print(json.dumps(_as_dict(found)) if as_json else _as_text(found))
     return 4 if found.errors else 0
 

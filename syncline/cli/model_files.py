@@ -13,16 +13,10 @@ def open_bundle(path: Path) -> Bundle:
     """A verified bundle; its signature is not asked for.
 
     Raises:
-        UsageError: It is an ONNX file.
-        ModelError: It is no bundle, or was changed.
+        UsageError: It is no bundle; an ONNX file is none yet.
+        ModelError: It was changed, or its manifest is wrong.
     """
-    folder = resolve_bundle(str(path))
-    if folder.is_file() and folder.suffix == ".onnx":
-        raise UsageError(
-            f"{path} is an ONNX file, not a bundle",
-            remedy=f"Make one: syncline model import {path} --out FOLDER",
-        )
-    return Bundle.open(folder, trusted_keys=None)
+    return Bundle.open(resolve_bundle(str(path)), trusted_keys=None)
 
 
 def check_runs(runs: int) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -19,11 +20,14 @@ from syncline.cli import main
 from syncline.cloud.models.builder import GraphBuilder
 from syncline.cloud.models.denormals import count_denormals, flush_and_prove, flush_denormals
 from syncline.cloud.models.doctor import Diagnosis, diagnose
+from syncline.cloud.models.doctor_bundle import bundle_findings
 from syncline.cloud.models.graph import copy_model, parse_model, serialise
 from syncline.cloud.models.quantize import quantise_graph
 from syncline.cloud.models.reference import edgeseg, mobseg
 from syncline.cloud.models.runtime import max_ir_version, max_opset, placement
 from syncline.cloud.models.targets import TARGETS
+from syncline.edge.model.bundle import Bundle, write_bundle
+from syncline.edge.model.golden import Golden, pack_golden
 from syncline.edge.session import Chosen
 from syncline.errors import ModelError
 
@@ -193,6 +197,65 @@ def test_a_cpu_without_vnni_is_told_what_int8_gains(
     vnni = TARGETS["x86-64-vnni"]
     monkeypatch.setattr("syncline.cloud.models.doctor.this_machine", lambda: vnni)
     assert "int8-no-vnni" not in codes(diagnose(written(net, tmp_path)))
+
+
+def test_a_name_that_is_no_provider_is_a_slip(
+    net_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["model", "check", str(net_file), "--provider", "CudaExecutionProvider"]) == 2
+    assert "Did you mean CUDAExecutionProvider?" in capsys.readouterr().err
+    assert main(["model", "check", str(net_file), "--runs", "0"]) == 2
+    assert "--runs 0 is too few" in capsys.readouterr().err
+
+
+def rewritten(bundle: Bundle, folder: Path, files: dict[str, bytes], **changes: object) -> Bundle:
+    """A bundle with other files or keys, its digests right."""
+    whole = {name: bundle.read(name) for name in bundle.manifest.files}
+    manifest = msgspec.structs.replace(bundle.manifest, files={}, **changes)
+    return write_bundle(folder, manifest, {**whole, **files})
+
+
+def test_a_bundle_is_loaded_and_proven_as_the_runner_does_it(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    """edge-10: what the runner would refuse is told before it is deployed."""
+    given, target, decoder = bundle.manifest.input, bundle.manifest.target, bundle.manifest.decoder
+    replace = msgspec.structs.replace
+    assert [f for f in bundle_findings(bundle) if f.severity == "error"] == []
+    golden = bundle.golden()
+    wrong = Golden(golden.frame, tuple(np.zeros_like(out) for out in golden.outputs))
+    torn = bytearray(bundle.read("golden.npz"))
+    torn[len(torn) // 2] ^= 0xFF
+    cases: dict[str, tuple[dict[str, bytes], dict[str, object]]] = {
+        "does-not-load": ({}, {"input": replace(given, width=given.width + 32)}),
+        "does-not-load ": ({}, {"decoder": replace(decoder, kind="argmax")}),
+        "does-not-load  ": ({"golden.npz": bytes(torn)}, {}),
+        "golden-differs": ({"golden.npz": pack_golden(wrong)}, {}),
+        "provider-absent": (
+            {},
+            {"target": replace(target, providers=("CUDAExecutionProvider",), strict_provider=True)},
+        ),
+        "provider-fallback": ({}, {"target": replace(target, providers=("FooProvider",))}),
+        "other-device": (
+            {},
+            {"target": replace(target, device_class="tensorrt", strict_provider=True)},
+        ),
+    }
+    for number, (code, (files, changes)) in enumerate(cases.items()):
+        made = rewritten(bundle, tmp_path / str(number), files, **changes)
+        found = {f.code: f.severity for f in bundle_findings(made)}
+        assert code.strip() in found, (code, found)
+        assert ("error" in found.values()) == (number < 5), found
+
+
+def test_a_bundle_that_cannot_load_is_exit_code_4(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = msgspec.structs.replace(bundle.manifest.input, width=W + 32)
+    made = rewritten(bundle, tmp_path / "b", {}, input=given)
+    assert main(["model", "check", str(made.folder), "--no-measure"]) == 4
+    assert "error [does-not-load] the graph takes shape" in capsys.readouterr().out
+    assert main(["model", "check", str(bundle.folder), "--no-measure"]) == 0
 
 
 def test_absent_provider_is_said_to_be_unchecked(net: onnx.ModelProto, tmp_path: Path) -> None:

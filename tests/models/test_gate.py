@@ -211,6 +211,62 @@ def test_command_line(
     assert main([*args, "--out", str(tmp_path / "c"), "--target", "amiga"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--frames", "0"], "--frames 0 is too few. Give 5 or more"),
+        (["--judge", "4"], "--judge 4 is too few. Give 5 or more"),
+        (["--runs", "0"], "--runs 0 is too few. Give 1 or more"),
+    ],
+)
+def test_counts_that_measure_nothing(
+    bundle: Bundle,
+    picture_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    told: str,
+) -> None:
+    args = ["model", "quantize", str(bundle.folder), "--calibration", str(picture_folder)]
+    assert main([*args, "--out", str(tmp_path / "a"), *flags]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_mistakes_are_told_before_the_work(
+    bundle: Bundle,
+    net_file: Path,
+    picture_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A used folder, an ONNX file for a bundle, pictures that are none, values no device takes."""
+    used = tmp_path / "used"
+    used.mkdir()
+    (used / "a.txt").touch()
+    args = ["model", "quantize", str(bundle.folder), "--calibration", str(picture_folder)]
+    assert main([*args, "--out", str(used)]) == 4
+    assert "is not empty" in capsys.readouterr().err
+    args[2] = str(net_file)
+    assert main([*args, "--out", str(tmp_path / "a")]) == 2
+    assert "make one with: syncline model import" in capsys.readouterr().err
+    assert main(["model", "bench", str(net_file)]) == 2
+    assert main(["model", "bench", str(bundle.folder), "--runs", "0"]) == 2
+    capsys.readouterr()
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    for i in range(12):
+        (bad / f"{i}.png").write_bytes(b"not a picture")
+    args[2:5] = [str(bundle.folder), "--calibration", str(bad)]
+    assert main([*args, "--out", str(tmp_path / "b")]) == 3
+    assert "cannot be decoded" in capsys.readouterr().err
+    imported = ["model", "import", str(net_file), "--preset", "edgeseg", "--out"]
+    assert main([*imported, str(tmp_path / "c"), "--std", "0,0,0"]) == 4
+    assert "input.std not 0" in capsys.readouterr().err
+    assert main([*imported, str(tmp_path / "c"), "--security-version", "9" * 20]) == 4
+    assert "security_version" in capsys.readouterr().err
+    assert not any((tmp_path / name).exists() for name in "abc")
+
+
 def test_half_precision_for_accelerators(
     bundle: Bundle, frames: FrameSource, tmp_path: Path
 ) -> None:
