@@ -18,6 +18,7 @@ from syncline import topics
 from syncline.edge.cameras import Timer, make_camera
 from syncline.edge.capture import Capture
 from syncline.edge.config import CameraSection, EdgeConfig
+from syncline.edge.drop_runs import DropRuns
 from syncline.edge.job import Drop, Result
 from syncline.edge.marked_timer import MarkBoard
 from syncline.edge.model_set import ModelSet
@@ -76,6 +77,7 @@ class EdgeDaemon:
             recompress=config.record.recompress,
         )
         self._pipeline = Pipeline(clock.boot_id, options)
+        self._runs = DropRuns()
         self._outgoing = Outgoing(config, clock, on_notice=self._on_notice)
         with ExitStack() as stack:  # what failed to be built leaves nothing open behind
             stack.callback(self._outgoing.close)
@@ -154,7 +156,11 @@ class EdgeDaemon:
         self._shadow.on_result(result)
 
     def _on_drop(self, drop: Drop) -> None:
-        self._emit(self._pipeline.dropped(drop))
+        self._tell_drops(self._runs.step(drop))
+
+    def _tell_drops(self, drops: list[Drop]) -> None:
+        for drop in drops:
+            self._emit(self._pipeline.dropped(drop))
 
     def _on_swap(self, event: SwapEvent) -> None:
         if event.action in _OF_THE_RUNNER:
@@ -181,6 +187,7 @@ class EdgeDaemon:
         """
         with ExitStack() as stack:
             stack.callback(self._outgoing.close)
+            stack.callback(lambda: self._tell_drops(self._runs.flush()))
             self._outgoing.start()
             stack.callback(self._vehicle.close)
             self._vehicle.start()
@@ -236,6 +243,7 @@ class EdgeDaemon:
         next_ns = self._clock.raw_ns()
         while not stop.is_set():
             message = self._status.message()
+            self._tell_drops(self._runs.flush())
             self._emit([Output(topics.HEALTH.name, message, message.raw_ns)])
             self._show(message)
             if message.state != "failed":

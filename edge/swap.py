@@ -87,14 +87,14 @@ def check_successor(new: Manifest, old: Manifest, policy: SwapPolicy) -> None:
         raise ManifestError(
             f"the new model has {len(new.labels)} labels that are not the {len(old.labels)} "
             "served now",
-            remedy="Keep the labels and their order, or allow other labels in the swap policy",
+            remedy="Keep the labels and their order, or set allow_other_labels",
         )
     shapes = (new.input.shape, new.input.dtype), (old.input.shape, old.input.dtype)
     if shapes[0] != shapes[1] and not policy.allow_other_input:
         raise ManifestError(
             f"the new model takes {new.input.dtype}{list(new.input.shape)}, the slot's "
             f"{old.input.dtype}{list(old.input.shape)}",
-            remedy="Keep the input, or allow another input in the swap policy",
+            remedy="Keep the input, or set allow_other_input",
         )
 
 

@@ -136,6 +136,9 @@ def test_two_models_and_a_shadow_are_told_apart_everywhere(site: Site) -> None:
     assert {h.name.rpartition(".")[0] for h in health.latency} == set(slots)
     assert [camera.camera for camera in health.cameras] == ["front", "rear"]
     assert 0 < health.raw_ns - health.started_raw_ns < 60 * 10**9
+    drops = [o.message for o in site.told if o.topic == topics.DROPS.name]
+    books = site.daemon._runner.health().slots[1].dropped
+    assert sum(d.count for d in drops if d.reason == "rate") == books["rate"]
     events = [o.message for o in site.told if o.topic == topics.MODEL_EVENTS.name]
     assert {(e.action, e.slot) for e in events} == {
         ("loaded", "lanes"),
