@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from syncline.edge.config import EdgeConfig, load_edge_config
+from syncline.edge.job import DropReason, Frame
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.model.signature import sign
 from syncline.edge.model_set import ModelSet
 from syncline.edge.runner import Runner
+from syncline.edge.starvation import STARVED_FRAMES
 from syncline.edge.updater import UpdateEvent
 from syncline.errors import ConfigError, IntegrityError
 from syncline.timebase import OsClock
@@ -195,6 +198,42 @@ def test_an_update_that_leaves_its_shadow_behind_does_not_keep_a_device_from_sta
     runner.load()
     assert [slot.slot for slot in runner.health().slots] == ["first", "second"]
     assert "runs without its shadow" in again.problems()[0]
+
+
+def test_a_camera_that_breaks_after_a_swap_does_not_send_the_model_back(device: Device) -> None:
+    device.publish("first", "1.0.0")
+    new = device.publish("second", "1.1.0")
+    device.follow()
+    until(lambda: device.actions() == [("second", "fetched"), ("second", "swapped")])
+    for index in range(STARVED_FRAMES):
+        broken = Frame("rear", index, np.zeros((2, 2), np.uint8), None, 0)
+        assert not device.runner.process(broken, "second").valid
+        good = Frame("front", index, tiny.frame(index), None, 0)
+        assert device.runner.process(good, "second").valid
+    slot = device.runner.health().slots[1]
+    assert (slot.state, slot.fault) == ("degraded", "")
+    device.models.check()
+    assert device.digests()[1] == new.digest
+    assert device.actions()[-1] == ("second", "swapped")
+
+
+def test_a_model_that_fails_after_a_swap_goes_back_and_the_other_stays(device: Device) -> None:
+    device.publish("first", "1.0.0")
+    before = device.digests()
+    device.publish("second", "1.1.0")
+    device.follow()
+    until(lambda: device.actions() == [("second", "fetched"), ("second", "swapped")])
+    state = device.runner._serving.slots["second"]
+    for index in range(STARVED_FRAMES):
+        state.drop(Frame("front", index, tiny.frame(0), None, 0), DropReason.TIMEOUT)
+
+    def went_back() -> bool:
+        device.models.check()
+        return device.digests() == before
+
+    until(went_back)
+    assert [action for _, action in device.actions()][-1] == "rolled-back"
+    assert "timeout" in device.events[-1][1].reason
 
 
 def test_what_ships_with_the_program_needs_no_signature(tmp_path: Path) -> None:
