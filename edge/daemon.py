@@ -44,6 +44,8 @@ from syncline.timebase import NS_PER_S, RawClock
 _log = logging.getLogger(__name__)
 
 DRAIN_S = 5.0
+TICK_S = 1.0
+"""A new model on probation, uploads and the end of all cameras wait for no rare health message."""
 _OF_THE_RUNNER = frozenset({"loaded", "reloaded"})
 """What a service does to a model it reports itself, with its reasons."""
 
@@ -236,25 +238,30 @@ class EdgeDaemon:
             stack.callback(server.close)
 
     def _watch(self, stop: threading.Event) -> None:
-        interval_s = self._config.health.interval_s
-        petting_s = watchdog_interval_s()
-        if petting_s is not None:
-            interval_s = min(interval_s, petting_s)
-        next_ns = self._clock.raw_ns()
+        """Report every `health.interval_s`; look after the parts at least every `TICK_S`."""
+        interval_ns = round(self._config.health.interval_s * NS_PER_S)
+        tick_ns = round(min(TICK_S, watchdog_interval_s() or TICK_S) * NS_PER_S)
+        report_ns = self._clock.raw_ns()
         while not stop.is_set():
+            is_over = self._is_over()
             message = self._status.message()
-            self._tell_drops(self._runs.flush())
-            self._emit([Output(topics.HEALTH.name, message, message.raw_ns)])
-            self._show(message)
+            if is_over or message.raw_ns >= report_ns:
+                self._report(message)
+                report_ns = max(report_ns + interval_ns, message.raw_ns)
             if message.state != "failed":
                 notify("WATCHDOG=1")
             self._outgoing.upload_closed_segments()
             self._models.check()
-            if self._is_over():
+            if is_over:
                 _log.info("every camera has ended")
                 return
-            next_ns += round(interval_s * NS_PER_S)
+            next_ns = min(report_ns, message.raw_ns + tick_ns)
             stop.wait(max(next_ns - self._clock.raw_ns(), 0) / NS_PER_S)
+
+    def _report(self, message: pb.Health) -> None:
+        self._tell_drops(self._runs.flush())
+        self._emit([Output(topics.HEALTH.name, message, message.raw_ns)])
+        self._show(message)
 
     def _is_over(self) -> bool:
         """No frame can come any more: a device is waited for, a recording that is absent is not."""

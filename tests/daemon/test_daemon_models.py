@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from syncline import topics
+from syncline.edge import daemon
 from syncline.edge.config import EdgeConfig
 from syncline.edge.daemon import EdgeDaemon
 from syncline.edge.model.bundle import Bundle
@@ -29,7 +30,9 @@ from tests.system.rig import free_port
 class Site:
     """A daemon of two cameras, two models and a shadow, run in this process."""
 
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interval_s: float = 0.1
+    ) -> None:
         self.bundles = {
             name: tiny.bundle(tmp_path / name, tiny.segmenter(seed), tiny.manifest(name=name))
             for seed, name in enumerate(("lanes", "signs", "wide"))
@@ -61,7 +64,7 @@ class Site:
                     "deadline_ms": 60_000,
                 },
             ],
-            "health": {"interval_s": 0.1, "prometheus": f"127.0.0.1:{self.port}"},
+            "health": {"interval_s": interval_s, "prometheus": f"127.0.0.1:{self.port}"},
             "record": {"enabled": False},
             "time": {"page": "", "status": ""},
         }
@@ -169,6 +172,18 @@ def test_an_absent_camera_is_said_alike_by_health_and_healthz(site: Site) -> Non
     assert message.state == "degraded"
     assert message.cameras[1].state == "absent"
     site.daemon._outgoing.close()
+
+
+def test_a_rare_health_message_keeps_nothing_else_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told once an hour, a device still judges a new model and uploads within the second."""
+    monkeypatch.setattr(daemon, "TICK_S", 0.02)
+    site = Site(tmp_path, monkeypatch, interval_s=3600.0)
+    checks: list[int] = []
+    monkeypatch.setattr(site.daemon._models, "check", lambda: checks.append(1))
+    site.run_until(lambda: len(checks) > 10)
+    assert len(site.health) == 1
 
 
 @pytest.mark.parametrize("action", ["swapped", "refused", "rolled-back"])
