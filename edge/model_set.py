@@ -11,7 +11,7 @@ from syncline.edge.config import EdgeConfig
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.model_config import ModelSection
 from syncline.edge.model_service import ModelService
-from syncline.edge.model_slots import first_bundle, model_slot, shadow_slots, store_folder
+from syncline.edge.model_slots import bundles_to_run, model_slot, shadow_slots, store_folder
 from syncline.edge.runner import Runner
 from syncline.edge.shadow import check_comparable
 from syncline.edge.slot import ModelSlot
@@ -39,7 +39,7 @@ class ModelSet:
         self._cache = data / "model-cache"
         self._stores = [ModelStore(store_folder(data, section)) for section in config.models]
         self._bundles = [
-            first_bundle(section, store)
+            bundles_to_run(section, store)
             for section, store in zip(config.models, self._stores, strict=True)
         ]
         self._services: list[ModelService] = []
@@ -49,12 +49,12 @@ class ModelSet:
         """Slots that serve, then those of shadows."""
         config = self._config
         serving = [
-            model_slot(section, bundle, self._cache, config.runner)
-            for section, bundle in zip(config.models, self._bundles, strict=True)
+            model_slot(section, bundle, self._cache, config.runner, fallbacks)
+            for section, (bundle, *fallbacks) in zip(config.models, self._bundles, strict=True)
         ]
         shadows = [
             slot
-            for section, bundle in zip(config.models, self._bundles, strict=True)
+            for section, (bundle, *_) in zip(config.models, self._bundles, strict=True)
             for slot in shadow_slots(section, self._cache, config.runner)
             if self._is_comparable(section, bundle, slot)
         ]

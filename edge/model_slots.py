@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from syncline.edge.backend import BackendOptions
@@ -13,7 +14,7 @@ from syncline.edge.shipped import is_shipped, resolve_bundle
 from syncline.edge.slot import ModelSlot
 from syncline.edge.swap import SwapPolicy
 from syncline.edge.updater import ModelStore
-from syncline.errors import ModelError
+from syncline.errors import ModelError, UsageError
 from syncline.link.signing import load_verify_key
 
 _log = logging.getLogger(__name__)
@@ -25,25 +26,33 @@ def store_folder(data: Path, section: ModelSection) -> Path:
     return models if section.name == FIRST_SLOT else models / "slots" / section.name
 
 
-def first_bundle(section: ModelSection, store: ModelStore) -> Bundle:
-    """The bundle to begin with: the one that ran last, the one before, or the configured one.
+def bundles_to_run(section: ModelSection, store: ModelStore) -> list[Bundle]:
+    """What may run, best first: what ran last, what ran before, what is configured.
 
     Raises:
         ModelError: Not even the configured bundle may run.
-        UsageError: The configured bundle is not there.
+        UsageError: The configured bundle is not there, and there is no other.
     """
     keys = trusted_keys(section)
+    found: dict[str, Bundle] = {}
     for name in ("current", "previous") if section.channel else ():
         digest = store.pointer(name)
-        if not digest:
+        if not digest or digest in found:
             continue
         try:
-            return Bundle.open(
+            found[digest] = Bundle.open(
                 store.path(digest), trusted_keys=keys, min_security_version=section.security_floor
             )
         except (ModelError, OSError) as error:
             _log.error("%s model %s is not used: %s", name, digest[:12], error)
-    return configured_bundle(section, section.bundle)
+    try:
+        bundle = configured_bundle(section, section.bundle)
+        found.setdefault(bundle.digest, bundle)
+    except (ModelError, UsageError) as error:
+        if not found:
+            raise
+        _log.error("model %s: the configured bundle is not used: %s", section.name, error)
+    return list(found.values())
 
 
 def configured_bundle(section: ModelSection, name: str) -> Bundle:
@@ -73,12 +82,17 @@ def trusted_keys(section: ModelSection) -> tuple[bytes, ...]:
 
 
 def model_slot(
-    section: ModelSection, bundle: Bundle, cache: Path, runner: RunnerSection | None = None
+    section: ModelSection,
+    bundle: Bundle,
+    cache: Path,
+    runner: RunnerSection | None = None,
+    fallbacks: Sequence[Bundle] = (),
 ) -> ModelSlot:
     """The slot of a model that serves."""
     return ModelSlot(
         name=section.name,
         bundle=bundle,
+        fallbacks=tuple(fallbacks),
         cameras=section.cameras,
         priority=section.priority,
         max_rate_hz=section.max_rate_hz or None,

@@ -85,8 +85,22 @@ class Serving:
         """
         for state in self.slots.values():
             if state.engine is None:
-                state.install(Engine.load(state.spec.bundle, state.spec.backend))
+                state.install(self._first(state))
                 self._event(state, "loaded")
+
+    def _first(self, state: SlotState) -> Engine:
+        """The first bundle of a slot that loads and reproduces its golden output."""
+        spec = state.spec
+        candidates = [spec.bundle, *spec.fallbacks]
+        for bundle in candidates[:-1]:
+            try:
+                return Engine.load(bundle, spec.backend)
+            except ModelError as error:
+                with self.lock:
+                    self.counters["unloadable"] += 1
+                _log.error("slot %s: a model is passed over: %s", spec.name, error)
+                self._tell.on_event(self._event_of(state, bundle, "unloadable", str(error)))
+        return Engine.load(candidates[-1], spec.backend)
 
     @property
     def is_ready(self) -> bool:
@@ -243,33 +257,24 @@ class Serving:
         return self._event(state, action)
 
     def _refusal(self, state: SlotState, candidate: Bundle | Path, error: ModelError) -> None:
-        bundle = candidate if isinstance(candidate, Bundle) else None
         _log.error("slot %s: new model refused, the old one stays: %s", state.spec.name, error)
-        self._tell.on_event(
-            SwapEvent(
-                self._clock.raw_ns(),
-                state.spec.name,
-                "refused",
-                bundle.manifest.name if bundle else str(candidate),
-                bundle.manifest.version if bundle else "",
-                bundle.digest if bundle else "",
-                str(error),
-            )
-        )
+        self._tell.on_event(self._event_of(state, candidate, "refused", str(error)))
 
     def _event(self, state: SlotState, action: str) -> SwapEvent:
-        bundle = self.engine(state).bundle
-        manifest = bundle.manifest
-        event = SwapEvent(
-            self._clock.raw_ns(),
-            state.spec.name,
-            action,
-            manifest.name,
-            manifest.version,
-            bundle.digest,
-        )
+        event = self._event_of(state, self.engine(state).bundle, action)
         self._tell.on_event(event)
         return event
+
+    def _event_of(
+        self, state: SlotState, model: Bundle | Path, action: str, reason: str = ""
+    ) -> SwapEvent:
+        raw_ns, slot = self._clock.raw_ns(), state.spec.name
+        if isinstance(model, Path):
+            return SwapEvent(raw_ns, slot, action, str(model), "", "", reason)
+        manifest = model.manifest
+        return SwapEvent(
+            raw_ns, slot, action, manifest.name, manifest.version, model.digest, reason
+        )
 
 
 def _check_slots(models: Sequence[ModelSlot]) -> None:

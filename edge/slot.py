@@ -27,6 +27,8 @@ class ModelSlot:
     Attributes:
         name: Name of the slot, in results and health.
         bundle: The model that it starts with.
+        fallbacks: What it starts with where that cannot be loaded any more, best first: the runtime
+            may be another one since, or an accelerator gone.
         cameras: Cameras that it sees; empty = all.
         priority: Higher goes first.
         max_rate_hz: Frames per second and camera that it is asked for; None = all.
@@ -42,6 +44,7 @@ class ModelSlot:
 
     name: str
     bundle: Bundle
+    fallbacks: tuple[Bundle, ...] = ()
     cameras: tuple[str, ...] = ()
     priority: int = 0
     max_rate_hz: float | None = None

@@ -46,7 +46,7 @@ class SwapEvent:
     Attributes:
         raw_ns: When, CLOCK_MONOTONIC_RAW.
         slot: The slot.
-        action: `loaded`, `swapped`, `refused`, `rolled-back` or `reloaded`.
+        action: `loaded`, `unloadable`, `swapped`, `refused`, `rolled-back` or `reloaded`.
         name: Of the model.
         version: Of the model.
         digest: Of the bundle; empty when it could not be opened.

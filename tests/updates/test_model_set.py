@@ -17,8 +17,9 @@ from syncline.edge.job import DropReason, Frame
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.model.signature import sign
 from syncline.edge.model_set import ModelSet
-from syncline.edge.runner import Runner
+from syncline.edge.runner import Callbacks, Runner
 from syncline.edge.starvation import STARVED_FRAMES
+from syncline.edge.swap import SwapEvent
 from syncline.edge.updater import UpdateEvent
 from syncline.errors import ConfigError, IntegrityError
 from syncline.timebase import OsClock
@@ -198,6 +199,44 @@ def test_an_update_that_leaves_its_shadow_behind_does_not_keep_a_device_from_sta
     runner.load()
     assert [slot.slot for slot in runner.health().slots] == ["first", "second"]
     assert "runs without its shadow" in again.problems()[0]
+
+
+def test_a_model_that_no_longer_loads_gives_way_to_the_one_before(device: Device) -> None:
+    """A device must not stay dead because its runtime or an accelerator is another one since."""
+    before = device.digests()
+    device.publish("first", "1.0.0")
+    folder = device.tmp_path / "src"
+    golden = tiny.golden_of(tiny.segmenter(3), tiny.manifest(), tiny.frame(7))
+    tiny.bundle(folder, tiny.segmenter(4), tiny.manifest(name="second", version="1.1.0"), golden)
+    sign(folder, PRIVATE)
+    digest = Bundle.open(folder, trusted_keys=None).digest
+    store = device.tmp_path / "data" / "models" / "slots" / "second"
+    folder.rename(store / digest)
+    (store / "current").write_text(digest + "\n")
+    events: list[SwapEvent] = []
+    slots = ModelSet(device.config, device.tmp_path / "data").slots()
+    assert slots[1].bundle.digest == digest
+    runner = Runner(slots, clock=OsClock(), callbacks=Callbacks(on_event=events.append))
+    runner.load()
+    assert [slot.model_digest for slot in runner.health().slots] == before
+    assert [(e.slot, e.action) for e in events] == [
+        ("first", "loaded"),
+        ("second", "unloadable"),
+        ("second", "loaded"),
+    ]
+    assert "golden" in events[1].reason
+    assert runner.health().counters["unloadable"] == 1
+
+
+def test_a_configured_bundle_that_is_gone_stops_no_device_that_was_updated(device: Device) -> None:
+    device.publish("first", "1.0.0")
+    new = device.publish("second", "1.1.0")
+    device.follow()
+    current = device.tmp_path / "data" / "models" / "slots" / "second" / "current"
+    until(lambda: current.is_file() and current.read_text().strip() == new.digest)
+    shutil.rmtree(device.tmp_path / "second")
+    slots = ModelSet(device.config, device.tmp_path / "data").slots()
+    assert slots[1].bundle.digest == new.digest
 
 
 def test_a_camera_that_breaks_after_a_swap_does_not_send_the_model_back(device: Device) -> None:
