@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from syncline.errors import UsageError
 from syncline.timebase import OsClock
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ def run(
     from syncline.edge.config import load_edge_config
     from syncline.edge.config_check import check_possible, check_readouts
 
+    if not (check or load):
+        raise UsageError(
+            "--no-load goes with --check: a daemon without models does nothing",
+            remedy="Add --check, or leave --no-load away",
+        )
     loaded = load_edge_config(config)
     check_readouts(loaded, config)
     if check:

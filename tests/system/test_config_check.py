@@ -125,6 +125,13 @@ def test_a_model_that_cannot_load_is_found_before_it_is_to_run(
     assert "no model loaded" in capsys.readouterr().out
 
 
+def test_a_daemon_is_not_run_without_its_models(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, line = refused(capsys, "run", "--config", config, "--no-load")
+    assert (code, "--check" in line) == (2, True)
+
+
 def test_each_of_several_models_is_checked(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
