@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from syncline.edge.session import (
     open_session,
     operators_by_provider,
     reason,
+    turn_on,
 )
 from syncline.errors import DeadlineError, InferenceError, ManifestError, ProviderError
 
@@ -100,6 +102,7 @@ class Backend:
     output_shapes: tuple[tuple[int | str | None, ...], ...]
     runtime: str
     _session: Any = field(repr=False)
+    _turn: AbstractContextManager[None] = field(repr=False, default_factory=nullcontext)
 
     @classmethod
     def load(cls, bundle: Bundle, options: BackendOptions | None = None) -> Backend:
@@ -138,6 +141,7 @@ class Backend:
             output_shapes=_output_shapes(opened.session, manifest),
             runtime=_runtime_name(counts, opened.picked),
             _session=opened.session,
+            _turn=turn_on(opened.plan.providers),
         )
 
     def run(
@@ -159,9 +163,10 @@ class Backend:
         manifest = self.manifest
         run_options = None if stop is None else stop.run_options
         try:
-            outputs: list[NDArray[np.generic]] = self._session.run(
-                manifest.decoder.outputs, {manifest.input.name: tensor}, run_options
-            )
+            with self._turn:
+                outputs: list[NDArray[np.generic]] = self._session.run(
+                    manifest.decoder.outputs, {manifest.input.name: tensor}, run_options
+                )
         except Exception as error:
             if stop is not None and stop.stopped:
                 raise DeadlineError(

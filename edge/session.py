@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -99,6 +101,33 @@ class SessionSpec:
     compile_to: Path | None = None
 
 
+class Turns:
+    """Lets one thread in at a time, in about the order of their coming."""
+
+    def __init__(self) -> None:
+        self._next = threading.Lock()
+        self._inside = threading.Lock()
+
+    def __enter__(self) -> None:
+        """Wait for the turn; whoever was just inside stands behind whoever waits."""
+        with self._next:
+            self._inside.acquire()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        """Let the next one in."""
+        self._inside.release()
+
+
+_TURNS = {"WebGpuExecutionProvider": Turns()}
+"""Providers whose sessions share one device context of the process and do not guard it: of runs in
+two threads one waits for as long as the other goes on, or fails (onnxruntime-ep-webgpu 0.4.0)."""
+
+
+def turn_on(providers: Iterable[str]) -> AbstractContextManager[None]:
+    """What a run on these providers must hold; nothing for providers that guard themselves."""
+    return next((_TURNS[name] for name in providers if name in _TURNS), nullcontext())
+
+
 class StopSwitch:
     """Stops one run from another thread."""
 
@@ -169,7 +198,11 @@ def open_session(model: bytes, providers: Sequence[Chosen], spec: SessionSpec) -
         ManifestError: The runtime, or one of the providers, refuses the graph; `__cause__` is what
             it raised.
     """
-    options = _session_options(spec)
+    with turn_on(provider.name for provider in providers):
+        return _made(model, providers, _session_options(spec))
+
+
+def _made(model: bytes, providers: Sequence[Chosen], options: Any) -> Any:
     try:
         if not any(provider.device for provider in providers):
             configured = [(p.name, dict(p.options)) for p in providers if p.name != CPU]

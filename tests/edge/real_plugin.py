@@ -11,19 +11,24 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from syncline.edge.backend import BackendOptions
+import numpy as np
+
+from syncline.edge.backend import Backend, BackendOptions
 from syncline.edge.engine import Engine
 from syncline.edge.job import Frame
 from syncline.edge.model.bundle import Bundle
+from syncline.edge.preprocess import Preprocessor
 from syncline.edge.runner import ModelSlot, Runner
 from syncline.errors import SynclineError
 from syncline.timebase import OsClock
 
 GIVEN = json.loads(sys.argv[1])
+BESIDE_S = 12.0
 NAME, CPU, CUDA = GIVEN["provider"], "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
@@ -84,6 +89,32 @@ def served(bundle: Bundle) -> list[list[Any]]:
     return said
 
 
+def beside(bundle: Bundle, kept: Kept) -> dict[str, Any]:
+    """Two sessions that run in threads of their own while a third is loaded again and again."""
+    given, frame = options(), bundle.golden()
+    tensor, _ = Preprocessor(bundle.manifest.input)(frame.frame)
+    runs, wrong, end = [0, 0], [0, 0], time.monotonic() + BESIDE_S
+
+    def work(index: int, backend: Backend) -> None:
+        while time.monotonic() < end:
+            (got,) = backend.run(tensor)
+            wrong[index] += not np.allclose(got, frame.outputs[0], atol=5e-3, rtol=5e-3)
+            runs[index] += 1
+
+    backends = [Backend.load(bundle, given) for _ in runs]
+    threads = [threading.Thread(target=work, args=pair) for pair in enumerate(backends)]
+    for thread in threads:
+        thread.start()
+    loads = 0
+    while time.monotonic() < end:
+        Engine.load(bundle, given)
+        loads += 1
+    for thread in threads:
+        thread.join()
+    kept.taken()
+    return {"runs": runs, "wrong": wrong, "loads": loads}
+
+
 def cases(kept: Kept) -> dict[str, Any]:
     tiny = opened("tiny")
     told: dict[str, Any] = {"strict": loaded(tiny, options(), kept)}
@@ -94,6 +125,7 @@ def cases(kept: Kept) -> dict[str, Any]:
     told["health"] = served(tiny)
     kept.taken()
     told["compiled"] = [loaded(tiny, options(cache=True), kept) for _ in range(3)]
+    told["beside"] = beside(tiny, kept)
     told["files"] = sorted(path.suffix for path in Path(GIVEN["cache"]).iterdir())
     if "split" in GIVEN:
         told["split"] = loaded(opened("split"), options(), kept)

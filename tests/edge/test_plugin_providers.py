@@ -9,6 +9,8 @@ import logging
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,15 @@ from syncline.edge.model_config import ModelSection
 from syncline.edge.model_slots import model_slot
 from syncline.edge.plugins import absences, choose_device, configured, identity, register_plugin
 from syncline.edge.providers import Host, check_assignment, plan, provider_options
-from syncline.edge.session import RUNTIME, Chosen, Device, SessionSpec, open_session
+from syncline.edge.session import (
+    RUNTIME,
+    Chosen,
+    Device,
+    SessionSpec,
+    Turns,
+    open_session,
+    turn_on,
+)
 from syncline.errors import ManifestError, ProviderError, UsageError
 
 from . import tiny
@@ -455,6 +465,49 @@ def test_edge_24_a_provider_that_was_passed_over_is_not_warned_about_twice(
     assert check_assignment({CPU: 7}, chosen, strict=False) == 0.0
     (warning,) = caplog.records
     assert "it finds no device: running on CPU" in warning.getMessage()
+
+
+# Sessions that share a device
+
+
+def test_turns_are_one_at_a_time_and_nobody_is_passed_over() -> None:
+    """One thread asks again at once, the other after every one of its turns: both come in."""
+    turns, end = Turns(), time.monotonic() + 0.5
+    inside, most, counts = 0, 0, [0, 0]
+
+    def work(index: int) -> None:
+        nonlocal inside, most
+        while time.monotonic() < end:
+            with turns:
+                inside += 1
+                most = max(most, inside)
+                time.sleep(0.002)
+                inside -= 1
+                counts[index] += 1
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert min(counts) > 5
+    assert 2 * min(counts) > max(counts)
+
+
+def test_a_turn_is_given_back_by_whoever_fails() -> None:
+    turns = Turns()
+    with pytest.raises(ValueError, match="failed"), turns:
+        raise ValueError("failed")
+    with turns:
+        pass
+
+
+def test_webgpu_sessions_take_turns_and_others_need_none() -> None:
+    turn = turn_on([CUDA, WEBGPU, CPU])
+    assert isinstance(turn, Turns)
+    assert turn_on([WEBGPU]) is turn
+    assert not isinstance(turn_on([QNN, CPU]), Turns)
 
 
 # As a user names them

@@ -91,7 +91,8 @@ def qnn(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def held(answers: Any, provider: str, version: str) -> None:
-    """What holds for every provider that runs a model."""
+    """What holds for every provider that runs a model: health and warnings, and that two sessions
+    serve side by side while a third is loaded (edge-16, edge-36)."""
     strict = answers["strict"]
     assert (strict["requested"], strict["actual"], strict["share"]) == (provider, provider, 1.0)
     assert strict["runtime"] == f"{RUNTIME}, {provider} {version}"
@@ -103,6 +104,12 @@ def held(answers: Any, provider: str, version: str) -> None:
     absent = answers["absent"]
     assert (absent["requested"], absent["actual"], absent["share"]) == (CUDA, provider, 0.0)
     assert len([line for line in absent["warnings"] if CUDA in line]) == 1
+    beside = answers["beside"]
+    print(provider, beside)
+    assert beside["wrong"] == [0, 0]
+    assert min(beside["runs"]) > 5
+    assert 2 * min(beside["runs"]) > max(beside["runs"])
+    assert beside["loads"] > 1
 
 
 @needs_vulkan
