@@ -41,7 +41,7 @@ def config(tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str]) -> Pa
         assert main(["keys", "new", name, "--out", str(tmp_path / "k")]) == 0
     path = tmp_path / "edge.toml"
     path.write_text(GOOD.format(tmp=tmp_path, clip=clip))
-    assert main(["run", "--config", str(path), "--check"]) == 0
+    assert main(["run", "--config", str(path), "--check", "--no-load"]) == 0
     capsys.readouterr()
     return path
 
@@ -69,10 +69,15 @@ def test_what_cannot_run_is_told(
     text = config.read_text()
     assert old in text
     config.write_text(text.replace(old, new))
-    code, line = refused(capsys, "run", "--config", config, "--check")
+    code, line = refused(capsys, "run", "--config", config, "--check", "--no-load")
     assert code == 2
     assert f"{key}" in line
     assert told in line
+
+
+def test_what_can_run_is_told_too(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--config", str(config), "--check"]) == 0
+    assert "each model loads and reproduces its golden output" in capsys.readouterr().out
 
 
 def _wrong_size(folder: Path) -> None:
