@@ -19,7 +19,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from syncline.cloud.models import fold, fold_boxes, graph, quantize, runtime, targets
+from syncline.cloud.models import (
+    fold,
+    fold_boxes,
+    golden_frame,
+    graph,
+    quantize,
+    runtime,
+    targets,
+)
+from syncline.cloud.models.frames import Frame
 from syncline.cloud.train.detector_data import MEAN, PAD, STD
 from syncline.cloud.train.detector_loop import Recipe, train
 from syncline.cloud.train.detector_readme import readme
@@ -40,8 +49,8 @@ from syncline.cloud.train.rendered import (
 )
 from syncline.cloud.train.shipped_readme import put_section
 from syncline.edge.model.bundle import write_bundle
-from syncline.edge.model.golden import Golden, pack_golden
-from syncline.edge.model.manifest import DecoderSpec, GoldenSpec, InputSpec, Manifest, TargetSpec
+from syncline.edge.model.golden import pack_golden
+from syncline.edge.model.manifest import DecoderSpec, InputSpec, Manifest, TargetSpec
 from syncline.sensors.synthetic.scene import LABEL_NAMES
 
 log = logging.getLogger(__name__)
@@ -56,10 +65,6 @@ THRESHOLDS = tuple(k / 20 for k in range(3, 17))
 FLOOR = 0.05
 """Lowest score kept while scoring, for average precision."""
 CALIBRATION_FRAMES = 96
-_CLEAR = 0.08
-"""How far every score of the golden picture is from the threshold."""
-_APART = 0.015
-"""How far its scores are from each other: boxes come in the order of their scores."""
 BUNDLE = Path(__file__).resolve().parents[2] / "edge" / "bundles" / "road-detector"
 DEVICE_CLASS = "x86-64"
 
@@ -195,14 +200,13 @@ def ship(
     graphs: Graphs,
     metrics: dict[str, dict[str, float]],
     recipe: Recipe,
-    golden: Sample,
+    pictures: Sequence[Sample],
 ) -> None:
-    """Write the int8 bundle in place of the old one."""
+    """Write the int8 bundle in place of the old one, its golden picture one of `pictures`."""
     width, height = INPUT_SIZE
     int8 = graphs.final["int8"]
-    session = runtime.GraphSession(int8)
-    name = session.inputs[0].name
-    outputs = session.run({name: golden.image[None]})
+    model = graph.parse_model(int8)
+    name = graph.inputs(model)[0].name
     target = targets.TARGETS[DEVICE_CLASS]
     manifest = Manifest(
         name="road-detector", version=VERSION, task="detection", security_version=1,
@@ -212,8 +216,8 @@ def ship(
         decoder=DecoderSpec(kind="boxes-nms", outputs=(fold_boxes.BOXES_OUTPUT,),
                             score_threshold=graphs.threshold, nms_iou=0.5, max_boxes=100),
         target=TargetSpec(device_class="any", precision=target.precision,
-                          opset=graph.opset(graph.parse_model(int8)),
-                          runtime=runtime.RUNTIME),
+                          opset=graph.opset(model),
+                          runtime=targets.golden_runtime(runtime.RUNTIME, target.precision)),
         lineage={
             "parent": "fp32 sha256 " + hashlib.sha256(graphs.final["fp32"]).hexdigest(),
             "dataset": f"rendered drives {TRAIN_SEEDS.start}..{TRAIN_SEEDS.stop - 1}",
@@ -223,28 +227,19 @@ def ship(
             **({"start": START} if recipe.parent else {}),
         },
         metrics=metrics,
-        golden=GoldenSpec(atol=0.5, rtol=0.02),
     )  # fmt: skip
+    step = max(len(pictures) // golden_frame.TRIES, 1)
+    frames = (Frame(str(i), "", s.image) for i, s in enumerate(pictures[::step]))
+    chosen = golden_frame.choose_golden(model, manifest, frames)
+    manifest = msgspec.structs.replace(manifest, golden=chosen.spec(manifest.golden))
     if folder.exists():
         shutil.rmtree(folder)
     files = {
         "model.onnx": int8,
-        "golden.npz": pack_golden(Golden(golden.image, tuple(outputs))),
+        "golden.npz": pack_golden(chosen.golden),
     }
     write_bundle(folder, manifest, files)
     put_section(folder.parent / "README.md", manifest.name, readme(manifest, len(int8)))
-
-
-def golden_sample(detect: Detect, samples: Sequence[Sample], threshold: float) -> Sample:
-    """The picture with most boxes, none of them near the threshold: another CPU finds the same."""
-
-    def clear(sample: Sample) -> int:
-        scores = np.sort(detect(sample.image)[:, 4])
-        kept = scores[scores > threshold]
-        unsure = (np.abs(scores - threshold) < _CLEAR).any() or (np.diff(kept) < _APART).any()
-        return -1 if unsure else len(kept)
-
-    return max(samples, key=clear)
 
 
 def gather(
@@ -288,8 +283,7 @@ def finish(net: torch.nn.Module, recipe: Recipe, given: argparse.Namespace) -> N
     (given.work / "fp32.onnx").write_bytes(graphs.final["fp32"])
     log.info("threshold=%.2f", graphs.threshold)
     scores = {n: evaluate(graphs.scoring[n], test, graphs.threshold) for n in ("int8", "fp32")}
-    golden = golden_sample(detector_of(graphs.scoring["int8"]), test, graphs.threshold)
-    ship(given.bundle, graphs, metrics_table(scores), recipe, golden)
+    ship(given.bundle, graphs, metrics_table(scores), recipe, test)
     log.info("bundle=%s bytes=%d", given.bundle, len(graphs.final["int8"]))
 
 

@@ -109,3 +109,46 @@ def test_a_detector_built_elsewhere_proves_itself_here(tmp_path: Path) -> None:
         Engine.load(other_golden(tmp_path / "b", here, 99), BackendOptions())
     with pytest.raises(HealthProofError, match="agree on"):
         Engine.load(other_golden(tmp_path / "c", there, 2), BackendOptions())
+
+
+def test_a_class_that_is_dead_is_refused_though_it_is_small() -> None:
+    """edge-18: lane markings are 1.25 % of the pixels, less than the agreement leaves free."""
+    labels = np.zeros((40, 40), np.uint8)
+    labels[20:, 20] = 1
+    with pytest.raises(HealthProofError, match=r"a class of IoU 0\.000"):
+        proof(LabelMap(labels, 40, 40), LabelMap(np.zeros_like(labels), 40, 40))
+
+
+def test_scores_of_boxes_count_too() -> None:
+    """edge-18: the same boxes, surer by a third: something else was computed."""
+    surer = ROWS * np.array([1, 1, 1, 1, 0.7, 1], "f4")
+    with pytest.raises(HealthProofError, match="agree on"):
+        proof(boxes(ROWS), boxes(surer))
+
+
+def test_raw_outputs_of_a_float_build_are_near_on_any_cpu() -> None:
+    """edge-35: float builds round at 1e-5 on a CPU, at 1e-3 on an accelerator; int8 at 0.1."""
+    shipped = Bundle.open(resolve_bundle("road-detector"), trusted_keys=None).manifest
+    decoder = replace(shipped.decoder, kind="yolox")
+    rng = np.random.default_rng(0)
+    raw = rng.normal(size=(1, 50, 9)).astype(np.float32)
+    golden, want = Golden(FRAME, (raw,)), boxes(ROWS)
+
+    def held(precision: str, share: float, provider: str) -> bool:
+        target = replace(shipped.target, precision=precision)
+        manifest = replace(shipped, decoder=decoder, target=target)
+        noise = share * rng.normal(size=raw.shape).astype(np.float32)
+        try:
+            compare_meaning(golden, (raw + noise,), manifest, lambda _: want, provider)
+        except HealthProofError:
+            return False
+        return True
+
+    cpu, cuda = "CPUExecutionProvider", "CUDAExecutionProvider"
+    assert held("fp32", 1e-4, cpu)
+    assert not held("fp32", 5e-3, cpu)
+    assert held("fp32", 5e-3, cuda)
+    assert held("fp16", 5e-3, cuda)
+    assert not held("fp32", 0.1, cuda)
+    assert held("u8s7", 0.1, cpu)
+    assert not held("u8s7", 0.4, cpu)
