@@ -32,18 +32,22 @@ def test_the_edge_imports_neither_torch_nor_onnx_and_telemetry_is_off_before_the
         assert done.stdout.strip() == "clean"
 
 
-def test_only_the_backend_imports_the_runtime() -> None:
+def test_one_module_imports_the_runtime() -> None:
+    """A program in a string, which a process of its own runs, is no import."""
+    import ast
     from pathlib import Path
 
     import syncline.edge
 
     folder = Path(syncline.edge.__path__[0])
-    importers = [
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*.py")
-        if any(
-            line.lstrip().startswith(("import onnxruntime", "from onnxruntime"))
-            for line in path.read_text(encoding="utf-8").splitlines()
-        )
-    ]
-    assert importers == ["backend.py"]
+    importers = []
+    for path in folder.rglob("*.py"):
+        names: list[str] = []
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names.append(node.module or "")
+        if any(name.partition(".")[0] == "onnxruntime" for name in names):
+            importers.append(path.relative_to(folder).as_posix())
+    assert importers == ["session.py"]
