@@ -89,6 +89,7 @@ class ChosenClips:
         Raises:
             StorageError: The file cannot be written.
         """
+        self._known = {n: k for n, k in self._known.items() if n in closed}  # names come again
         before, after = _neighbours(name, closed)
         own = self._look(name)
         found = list(own.wanted)

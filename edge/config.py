@@ -282,6 +282,7 @@ def load_edge_config(path: Path) -> EdgeConfig:
             f"{path}: two inertial sensors share a name ({', '.join(sensors)})",
             remedy="Give every [[imu]] its own name",
         )
+    _check_chosen(path, config)
     if config.link.endpoint and not (config.link.server_key and config.link.key):
         raise ConfigError(
             f"{path}: $.link.endpoint is set, $.link.server_key or $.link.key is empty",
@@ -298,6 +299,20 @@ def _check_size(camera: CameraSection, where: str) -> None:
         raise ConfigError(
             f"{where}: {camera.width}x{camera.height} cannot be rendered, sides are {low}..{high}",
             remedy="Choose another width and height for the synthetic camera",
+        )
+
+
+def _check_chosen(path: Path, config: EdgeConfig) -> None:
+    """Chosen pictures are sent only where something chooses and the pictures are recorded."""
+    if config.link.upload_images != "chosen":
+        return
+    missing = "" if any(model.shadow for model in config.models) else "no model has a shadow"
+    if not (config.record.enabled and config.record.images):
+        missing = "$.record records no pictures"
+    if missing:
+        raise ConfigError(
+            f"{path}: $.link.upload_images is 'chosen' and {missing}: nothing would ever be sent",
+            remedy="Set model.shadow and record pictures, or set upload_images to true or false",
         )
 
 

@@ -15,10 +15,10 @@ import pytest
 
 from syncline.edge import shadow_service
 from syncline.edge.clips import ChosenClips
-from syncline.edge.config import EdgeConfig
+from syncline.edge.config import EdgeConfig, load_edge_config
 from syncline.edge.daemon import EdgeDaemon
 from syncline.edge.select import SelectOptions, draw
-from syncline.errors import ManifestError
+from syncline.errors import ConfigError, ManifestError
 from syncline.log.reader import LogReader
 from syncline.timebase import OsClock
 
@@ -94,3 +94,27 @@ def test_a_shadow_that_cannot_be_compared_stops_the_start(tmp_path: Path) -> Non
     other = tiny.bundle(tmp_path / "next", tiny.scorer(), tiny.scores_manifest())
     with pytest.raises(ManifestError, match="task is 'classification', not 'segmentation'"):
         EdgeDaemon(config_of(tmp_path, other.folder), OsClock())
+
+
+@pytest.mark.parametrize(
+    ("model", "record", "said"),
+    [
+        ("", "", "no model has a shadow"),
+        ('shadow = "road-detector"', "images = false", "records no pictures"),
+        ('shadow = "road-detector"', "enabled = false", "records no pictures"),
+        ('shadow = "road-detector"', "", ""),
+    ],
+)
+def test_chosen_pictures_need_something_that_chooses(
+    tmp_path: Path, model: str, record: str, said: str
+) -> None:
+    path = tmp_path / "edge.toml"
+    path.write_text(
+        '[device]\nname = "a"\ndata = "d"\n[[camera]]\nname = "c"\nkind = "synthetic"\n'
+        f'[model]\n{model}\n[record]\n{record}\n[link]\nupload_images = "chosen"\n'
+    )
+    if not said:
+        assert load_edge_config(path).link.upload_images == "chosen"
+        return
+    with pytest.raises(ConfigError, match=f"upload_images is 'chosen' and .*{said}"):
+        load_edge_config(path)
