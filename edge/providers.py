@@ -130,22 +130,28 @@ def plan(
         message = f"{requested} was asked for; {why}"
         if strict:
             raise ProviderError(message, remedy=_remedy(requested, absent or {}))
-        _log.warning("%s: running on %s instead", message, (chosen or [CPU])[0])
+        meant = _meant(requested)
+        hint = f" (did you mean {meant}?)" if meant else ""
+        _log.warning("%s%s: running on %s instead", message, hint, (chosen or [CPU])[0])
     return Plan(requested, (*chosen, CPU))
 
 
 def _remedy(name: str, absent: Mapping[str, str]) -> str:
     """What to do about a provider that is not there."""
-    instead = "set target.strict_provider = false"
+    instead = "set strict_provider = false"
     if name in absent:
         return f"Check its device and driver, or {instead}"
     if name in _SOURCES:
         return f"{_SOURCES[name]}; or {instead}"
+    meant = _meant(name)
+    return f"Did you mean {meant}?" if meant else f"Name its library in model.plugins, or {instead}"
+
+
+def _meant(name: str) -> str:
+    """The provider that a misspelt name stands for; empty for none."""
     known = {_stem(known): known for known in (*_SOURCES, CPU)}
     close = difflib.get_close_matches(_stem(name), known, n=1)
-    if close:
-        return f"Did you mean {known[close[0]]}?"
-    return f"Name its library in model.plugins, or {instead}"
+    return known[close[0]] if close and name not in known.values() else ""
 
 
 def _stem(name: str) -> str:

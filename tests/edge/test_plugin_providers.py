@@ -387,6 +387,14 @@ def test_edge_23_every_absent_provider_is_told_with_what_to_do(name: str, said: 
     assert said in caught.value.remedy
 
 
+def test_a_misspelt_provider_is_told_its_right_name(caplog: pytest.LogCaptureFixture) -> None:
+    assert plan(["CudaExecutionProvider"], [CPU], strict=False).providers == (CPU,)
+    assert plan([CUDA], [CPU], strict=False).providers == (CPU,)
+    misspelt, absent = (record.getMessage() for record in caplog.records)
+    assert "(did you mean CUDAExecutionProvider?): running on CPU" in misspelt
+    assert "did you mean" not in absent
+
+
 class Refusing:
     """Stands in for the runtime: sessions on accelerators fail, as when a driver is missing."""
 
