@@ -22,7 +22,7 @@ from syncline.sensors.synthetic.optics import Pinhole
 from syncline.sensors.synthetic.plan import Style, plan_scene
 from syncline.sensors.synthetic.render import Rendered, Renderer
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.soak, pytest.mark.long, pytest.mark.timeout(600)]
 
 SIZE = (640, 384)
 STEP_S = 0.05
