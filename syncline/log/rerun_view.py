@@ -73,6 +73,8 @@ class _Views:
         low = list(zip(message.x0_px, message.y0_px, strict=True))
         high = list(zip(message.x1_px, message.y1_px, strict=True))
         labels = [f"{score:.2f}" for score in message.score]
+        if not message.valid:  # impossible boxes are on record, not on the picture
+            low = []
         place, _, name = topic.rpartition("/")
         self._boxes(f"{place}/image/{name}", low, high, labels, list(message.class_id))
 
