@@ -51,12 +51,14 @@ class GoldenChoice:
         steadiness: Least agreement of its result with those of the trials, 0..1.
         content: Boxes, or classes, that it shows.
         kind: What the content is counted in: `boxes`, `classes` or `scores`.
+        is_list: The outputs are a list of boxes: where it is empty, nothing is left to compare.
     """
 
     golden: Golden
     steadiness: float
     content: int
     kind: str
+    is_list: bool = False
 
     def spec(self, given: GoldenSpec) -> GoldenSpec:
         """The limits for other machines: twice what the trials moved must pass there.
@@ -73,7 +75,7 @@ class GoldenChoice:
     def notes(self) -> list[str]:
         """What to tell of a frame that proves little."""
         found = []
-        if self.kind == "boxes" and not self.content:
+        if self.is_list and not self.content:
             found.append(
                 "the golden frame shows no box: a build that finds nothing would pass its proof "
                 "on other processors; give a picture with things in it"
@@ -107,7 +109,7 @@ def choose_golden(
         shown, kind = content(want)
         if best is None or _rank(steady, shown) > _rank(best.steadiness, best.content):
             golden = Golden(bgr.copy(), tuple(np.array(out) for out in outputs))
-            best = GoldenChoice(golden, steady, shown, kind)
+            best = GoldenChoice(golden, steady, shown, kind, manifest.decoder.kind == "boxes-nms")
         if is_drawn and _is_steady(best.steadiness) and best.content:
             break  # one drawn picture is as good as another
     assert best is not None, "there is a synthetic frame at least"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import threading
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from syncline.edge.backend import BackendOptions
-from syncline.edge.model.bundle import Bundle
+from syncline.edge.model.bundle import Bundle, write_bundle
 from syncline.edge.model.golden import Golden
 from syncline.edge.model.manifest import InputSpec
 from syncline.edge.model.signature import generate_key, sign
@@ -118,6 +119,24 @@ def test_edge_17_damaged_models_are_refused_while_the_old_one_serves(
     path.write_bytes(good)
     runner.swap(new.folder)
     still_serves(runner, new, refused=61)
+
+
+def test_edge_18_a_torn_golden_archive_is_refused_and_counted(tmp_path: Path, old: Bundle) -> None:
+    """edge-18: right digest of a golden archive whose deflate stream is damaged."""
+    runner = serving(old)
+    whole = {name: old.read(name) for name in old.manifest.files}
+    golden, packed = old.golden(), io.BytesIO()
+    np.savez_compressed(packed, frame=golden.frame, out_0=golden.outputs[0])
+    torn = bytearray(packed.getvalue())
+    torn[200:230] = bytes(30)
+    files = {**whole, "golden.npz": bytes(torn)}
+    damaged = write_bundle(
+        tmp_path / "torn", msgspec.structs.replace(old.manifest, files={}), files
+    )
+    with pytest.raises(ManifestError, match=r"golden\.npz cannot be read"):
+        runner.swap(damaged)
+    still_serves(runner, old, refused=1)
+    assert runner.health().counters["swap-refused.ManifestError"] == 1
 
 
 def test_edge_18_wrong_golden_output_is_refused_and_rollback_is_quick(
