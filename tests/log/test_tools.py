@@ -163,8 +163,8 @@ def record_pictures(folder: Path) -> None:
             now = clock.raw_ns()
             data = cv2.imencode(".jpg", np.full((48, 64, 3), 60 * i, np.uint8))[1].tobytes()
             boxes = pb.Detections(
-                camera="f", mid_raw_ns=now, valid=True, x0_px=[5], y0_px=[6], x1_px=[25], y1_px=[36],
-                score=[0.5], class_id=[2],
+                camera="f", mid_raw_ns=now, x0_px=[5], y0_px=[6], x1_px=[25], y1_px=[36],
+                score=[0.5], class_id=[2], valid=True,
             )  # fmt: skip
             recorder.write("/camera/f/image", image_message(now, "f", data, "jpeg"), now)
             recorder.write("/camera/f/detections", boxes, now)
