@@ -36,7 +36,7 @@ from syncline.edge.shipped import resolve_bundle
 SHIPPED = ("road-detector", "road-segmenter")
 MADE = ("arm64", "x86-64", "x86-64-vnni")
 DRIVE_SEED = 4242
-FRAMES, CALIBRATION = 20, 10
+FRAMES, CALIBRATION = 12, 6
 CLIP_FPS = 20
 
 
