@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from syncline.cloud.models.agreement import IGNORE, confusion, mean_iou
 from syncline.cloud.train.networks import EdgeSeg
 from syncline.cloud.train.pairs import Images, Pairs, Task
 
+Weights = Mapping[str, torch.Tensor]
 log = logging.getLogger(__name__)
 
 _SMALLEST_SHARE = 1e-4
@@ -75,13 +77,24 @@ def class_weights(labels: Images, classes: int) -> torch.Tensor:
 
 
 class Training:
-    """A network on its way; deterministic for a seed on one thread."""
+    """A network on its way; deterministic for a seed on one thread.
 
-    def __init__(self, pairs: Pairs, recipe: Recipe, task: Task) -> None:
+    Args:
+        pairs: Frames to learn from.
+        recipe: See `Recipe`.
+        task: See `Task`.
+        start: Weights to go on from, of a network of the same width; None = from nothing.
+    """
+
+    def __init__(
+        self, pairs: Pairs, recipe: Recipe, task: Task, start: Weights | None = None
+    ) -> None:
         torch.manual_seed(recipe.seed)
         self._pairs, self._recipe, self._task = pairs, recipe, task
         self._rng = np.random.default_rng(recipe.seed)
         net = EdgeSeg(recipe.width, task.classes)
+        if start is not None:
+            net.load_state_dict(start)
         self.net: Any = net.to(memory_format=torch.channels_last)
         weights = class_weights(pairs.labels, task.classes)
         self._loss = nn.CrossEntropyLoss(weights, ignore_index=IGNORE)
@@ -115,9 +128,9 @@ class Training:
         return float(value.detach())
 
 
-def train(pairs: Pairs, recipe: Recipe, task: Task) -> nn.Module:
-    """Train EdgeSeg; deterministic for a seed on one thread."""
-    training = Training(pairs, recipe, task)
+def train(pairs: Pairs, recipe: Recipe, task: Task, start: Weights | None = None) -> nn.Module:
+    """Train EdgeSeg; deterministic for a seed on one thread. Arguments as for `Training`."""
+    training = Training(pairs, recipe, task, start)
     for epoch in range(recipe.epochs):
         log.info("epoch=%d of=%d loss=%.4f", epoch + 1, recipe.epochs, training.epoch())
     net: nn.Module = training.net.eval()

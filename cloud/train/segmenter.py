@@ -45,7 +45,7 @@ from syncline.cloud.train.rendered_maps import (
     gather,
     joined,
 )
-from syncline.cloud.train.segmentation import Recipe, train
+from syncline.cloud.train.segmentation import Recipe, Weights, train
 from syncline.cloud.train.segmenter_readme import readme
 from syncline.cloud.train.segmenter_score import found_in, metrics_table, score, truth_of
 from syncline.cloud.train.shadow_score import Verdicts, judge, told
@@ -58,7 +58,12 @@ log = logging.getLogger(__name__)
 VERSION = "1.0.0"
 RENDERER = "sensors/synthetic at 62920d6"
 """Commit whose renderer made the pictures of the shipped weights."""
-SERVING, SHADOW = Recipe(width=32, epochs=10, seed=1), Recipe(width=56, epochs=6, seed=1)
+SERVING = (Recipe(width=32, epochs=10, seed=1),)
+SHADOW = (
+    Recipe(width=56, epochs=6, seed=1),
+    Recipe(width=56, epochs=3, rate=1e-3, seed=2),
+)
+"""Each goes on from what the one before has learned."""
 DEVICE_CLASS = "x86-64"
 CALIBRATION_FRAMES = 96
 LIMITS = GateLimits()
@@ -82,14 +87,18 @@ class Nets:
     gate: GateReport
 
 
-def trained(recipe: Recipe, given: argparse.Namespace) -> torch.nn.Module:
-    """The network of a recipe: from `WORK/wWIDTH.pt` where it is there, else trained into it."""
-    path = given.work / f"w{recipe.width}.pt"
+def trained(recipes: Sequence[Recipe], given: argparse.Namespace) -> torch.nn.Module:
+    """The network of some recipes: from `WORK/wWIDTH.pt` if it is there, else trained into it."""
+    width = recipes[0].width
+    path = given.work / f"w{width}.pt"
     if not path.exists():
         pairs = joined(gather(given.rendered, TRAIN_SEEDS, given.workers))
-        log.info("width=%d training pictures=%d", recipe.width, len(pairs))
-        torch.save(train(pairs, recipe, TASK).state_dict(), path)
-    net = EdgeSeg(recipe.width, TASK.classes)
+        log.info("width=%d training pictures=%d", width, len(pairs))
+        weights: Weights | None = None
+        for recipe in recipes:
+            weights = train(pairs, recipe, TASK, weights).state_dict()
+        torch.save(weights, path)
+    net = EdgeSeg(width, TASK.classes)
     net.load_state_dict(torch.load(path, weights_only=True))
     return net.eval()
 
@@ -158,7 +167,7 @@ def ship(folder: Path, nets: Nets, metrics: dict[str, dict[str, float]]) -> Bund
             "calibration": f"rendered drives {VAL_SEEDS.start}..{VAL_SEEDS.stop - 1}",
             "test": f"rendered drives {TEST_SEEDS.start}..{TEST_SEEDS.stop - 1}",
             "renderer": RENDERER,
-            "recipe": msgspec.json.encode(SERVING).decode(),
+            "recipe": msgspec.json.encode(SERVING[0]).decode(),
             "gate": built.lineage["gate"],
         },
     )  # fmt: skip
