@@ -104,6 +104,10 @@ def edgeseg(
     return net.model(net.conv(refined, w, CLASSES, side=1), width, height)
 
 
+_MOBSEG = ((24, 24, 1), (24, 40, 2), (40, 40, 1), (40, 80, 2), (80, 80, 1))
+"""Inverted residuals: channels in, channels out, stride."""
+
+
 def mobseg(
     *,
     activation: _Activation = hard_swish,
@@ -115,21 +119,12 @@ def mobseg(
     net = _Net(seed)
     x = activation(net.b, net.conv("images", 3, 16, stride=2))
     x, fine = _inverted(net, x, 16, 24, 2, activation), ""
-    for inputs, outputs, stride in (
-        (24, 24, 1),
-        (24, 40, 2),
-        (40, 40, 1),
-        (40, 80, 2),
-        (80, 80, 1),
-    ):
+    for inputs, outputs, stride in _MOBSEG:
         fine = fine or x
         x = _inverted(net, x, inputs, outputs, stride, activation)
     x = activation(net.b, net.conv(x, 80, 24, side=1))
     x = net.b.node("Add", [net.up(net.up(x)), fine])
     return net.model(net.conv(x, 24, CLASSES, side=1), width, height)
-
-
-_MOBSEG = ((24, 24, 1), (24, 40, 2), (40, 40, 1), (40, 80, 2), (80, 80, 1))
 
 
 def _inverted(

@@ -250,16 +250,6 @@ def _check(manifest: Manifest) -> None:
         )
 
 
-def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write `manifest` as TOML to a file, or into a bundle folder.
-
-    Raises:
-        ManifestError: The manifest would not be accepted by `load_manifest`.
-    """
-    file = path / MANIFEST_NAME if path.is_dir() else path
-    file.write_bytes(encode_manifest(manifest))
-
-
 def encode_manifest(manifest: Manifest) -> bytes:
     """The TOML bytes of a manifest: equal manifests give equal bytes.
 

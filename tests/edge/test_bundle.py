@@ -26,7 +26,6 @@ from syncline.edge.model.manifest import (
     encode_manifest,
     load_manifest,
     parse_manifest,
-    write_manifest,
 )
 from syncline.edge.model.signature import generate_key, public_key, sign, verify
 from syncline.errors import HealthProofError, IntegrityError, ManifestError
@@ -57,7 +56,7 @@ def make_bundle(folder: Path, **changes: object) -> Bundle:
 
 
 def test_manifest_survives_writing_and_reading(tmp_path: Path) -> None:
-    write_manifest(tmp_path, make_manifest())
+    (tmp_path / "manifest.toml").write_bytes(encode_manifest(make_manifest()))
     assert load_manifest(tmp_path) == make_manifest()
     assert load_manifest(tmp_path / "manifest.toml") == make_manifest()
 
@@ -189,7 +188,7 @@ def test_file_names_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / "b").mkdir()
 
     def write_and_open() -> None:
-        write_manifest(tmp_path / "b", manifest)
+        (tmp_path / "b" / "manifest.toml").write_bytes(encode_manifest(manifest))
         Bundle.open(tmp_path / "b", trusted_keys=None)
 
     with pytest.raises(ManifestError):

@@ -219,3 +219,14 @@ def test_command_line_prints_json_and_one_line_errors(
     assert main(args) == 4
     assert capsys.readouterr().err.startswith("syncline: ")
     assert main([*args[:-1], str(tmp_path / "c"), "--size", "12by34"]) == 2
+
+
+def test_the_golden_frame_may_be_chosen_from_a_folder(
+    net_file: Path, picture_folder: Path, tmp_path: Path
+) -> None:
+    """One of the pictures, not a drawn one; the manifest names what computed its output."""
+    options = ImportOptions(preset="edgeseg", golden=picture_folder)
+    made = import_model(net_file, tmp_path / "b", options).bundle
+    pictures = [frame.bgr for frame in open_frames(picture_folder, 99).read()]
+    assert any(np.array_equal(made.golden().frame, picture) for picture in pictures)
+    assert " on " in made.manifest.target.runtime

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from syncline.cloud.catalog import Catalog
-from syncline.edge.model.manifest import load_manifest, write_manifest
+from syncline.edge.model.manifest import encode_manifest, load_manifest
 from syncline.edge.shipped import resolve_bundle
 from syncline.messages import syncline_pb2 as pb
 from tests.system.rig import Site, syncline, wait_for
@@ -116,7 +116,8 @@ def signed_copy(folder: Path, version: str, key: Path | None) -> Path:
     manifest = load_manifest(folder)
     import msgspec
 
-    write_manifest(folder, msgspec.structs.replace(manifest, version=version))
+    changed = encode_manifest(msgspec.structs.replace(manifest, version=version))
+    (folder / "manifest.toml").write_bytes(changed)
     if key is not None:
         syncline("model", "sign", folder, "--key", key)
     return folder
