@@ -56,7 +56,7 @@ def judge(serving: Images, shadow: Images, truth: Images) -> Verdicts:
     found = [compare_labels(a, b) for a, b in zip(serving, shadow, strict=True)]
     return Verdicts(
         np.array([d.score for d in found]),
-        np.array([d.score + d.class_area_l1 for d in found]),
+        np.array([d.worth for d in found]),
         wrong_share(truth, serving),
         wrong_share(truth, shadow),
     )
