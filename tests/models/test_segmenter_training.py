@@ -55,6 +55,17 @@ def test_it_learns_and_the_same_seed_gives_the_same_network() -> None:
     assert evaluate(first, whole, TASK) > 0.7
 
 
+def test_a_second_cycle_goes_on_from_what_the_first_learned() -> None:
+    from syncline.cloud.train.segmentation import Recipe, Training, train
+
+    torch.set_num_threads(1)
+    known = pairs(16)
+    first = train(known, Recipe(width=8, epochs=8, batch=4, seed=3), TASK)
+    again = Recipe(width=8, epochs=1, batch=4, seed=4, rate=1e-4)
+    losses = [Training(known, again, TASK, start).epoch() for start in (None, first.state_dict())]
+    assert losses[1] < 0.7 * losses[0]
+
+
 def test_rare_classes_weigh_more_and_what_is_not_labelled_nothing() -> None:
     from syncline.cloud.train.segmentation import class_weights
 
