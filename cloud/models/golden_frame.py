@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import cv2
 import msgspec
 import numpy as np
 import onnx
@@ -21,7 +22,8 @@ from syncline.cloud.models.frames import Frame
 from syncline.cloud.models.probe import Probe, synthetic_frame
 from syncline.edge.decode import Boxes, Decoded, LabelMap
 from syncline.edge.model.golden import Golden
-from syncline.edge.model.manifest import GoldenSpec, Manifest
+from syncline.edge.model.manifest import GoldenSpec, InputSpec, Manifest
+from syncline.edge.preprocess import geometry_of
 from syncline.edge.proof import (
     INT8,
     MIN_CLASS_IOU,
@@ -131,10 +133,19 @@ def _candidates(
     given = False
     for frame, _ in zip(frames, range(TRIES), strict=False):
         given = True
-        yield frame.bgr, False
+        yield at_input_size(frame.bgr, manifest.input), False
     if not given:
         for seed in range(_DRAWN):
             yield synthetic_frame(manifest.input.width, manifest.input.height, seed), True
+
+
+def at_input_size(bgr: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    """A frame as large as the input takes it: OpenCV resizes otherwise on other processors."""
+    at = geometry_of(spec, bgr.shape[1], bgr.shape[0])
+    size = (at.content_width, at.content_height)
+    if bgr.shape[1::-1] == size:
+        return bgr
+    return np.asarray(cv2.resize(bgr, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def _trials(probes: Sequence[Probe], bgr: NDArray[np.uint8]) -> Iterator[Decoded]:

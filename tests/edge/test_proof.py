@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from syncline.edge.backend import BackendOptions
 from syncline.edge.decode import Boxes, Decoded, LabelMap, Scores
@@ -130,11 +131,13 @@ def test_raw_outputs_of_a_float_build_are_near_on_any_cpu() -> None:
     """edge-35: float builds round at 1e-5 on a CPU, at 1e-3 on an accelerator; int8 at 0.1."""
     shipped = Bundle.open(resolve_bundle("road-detector"), trusted_keys=None).manifest
     decoder = replace(shipped.decoder, kind="yolox")
+    frame = np.zeros((shipped.input.height, shipped.input.width, 3), np.uint8)
     rng = np.random.default_rng(0)
     raw = rng.normal(size=(1, 50, 9)).astype(np.float32)
-    golden, want = Golden(FRAME, (raw,)), boxes(ROWS)
+    want = boxes(ROWS)
 
-    def held(precision: str, share: float, provider: str) -> bool:
+    def held(precision: str, share: float, provider: str, frame: NDArray[np.uint8] = frame) -> bool:
+        golden = Golden(frame, (raw,))
         target = replace(shipped.target, precision=precision)
         manifest = replace(shipped, decoder=decoder, target=target)
         noise = share * rng.normal(size=raw.shape).astype(np.float32)
@@ -152,3 +155,4 @@ def test_raw_outputs_of_a_float_build_are_near_on_any_cpu() -> None:
     assert not held("fp32", 0.1, cuda)
     assert held("u8s7", 0.1, cpu)
     assert not held("u8s7", 0.4, cpu)
+    assert held("fp32", 0.05, cpu, FRAME[:20]), "resizing rounds otherwise on other processors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -12,14 +13,17 @@ import pytest
 from syncline.cloud.models.build import QuantizeOptions, fp32_build, int8_build
 from syncline.cloud.models.frames import Frame, FrameSource
 from syncline.cloud.models.gate import Build
-from syncline.cloud.models.golden_frame import GoldenChoice, choose_golden
+from syncline.cloud.models.golden_frame import GoldenChoice, at_input_size, choose_golden
 from syncline.cloud.models.graph import copy_model, serialise
+from syncline.cloud.models.probe import synthetic_frame
 from syncline.cloud.models.targets import this_machine
 from syncline.edge.engine import Engine
 from syncline.edge.machine import machine_kind
 from syncline.edge.model.bundle import Bundle, write_bundle
 from syncline.edge.model.golden import Golden, pack_golden
 from syncline.edge.model.manifest import GoldenSpec
+from syncline.edge.preprocess import Preprocessor
+from syncline.edge.proof import is_at_input_size
 from syncline.errors import HealthProofError
 
 ELSEWHERE = "onnxruntime 1.31.1 on another machine"
@@ -45,6 +49,20 @@ def test_the_steadiest_frame_is_taken(
     assert chosen.kind == "classes"
     again = choose_golden(int8.model, int8.manifest, [Frame("", "", chosen.golden.frame)])
     np.testing.assert_array_equal(again.golden.outputs[0], chosen.golden.outputs[0])
+
+
+@pytest.mark.parametrize("resize", ["stretch", "letterbox-topleft", "letterbox-center"])
+@pytest.mark.parametrize("size", [(640, 480), (97, 331), (1920, 1080)])
+def test_a_golden_frame_is_not_resized_on_the_device(
+    bundle: Bundle, resize: Literal["stretch", "letterbox-topleft"], size: tuple[int, int]
+) -> None:
+    """edge-35: it goes into the tensor as it is; it gives the tensor that the picture gave."""
+    spec = msgspec.structs.replace(bundle.manifest.input, resize=resize)
+    picture = synthetic_frame(*size)
+    small = at_input_size(picture, spec)
+    assert is_at_input_size(small, spec)
+    one, other = (Preprocessor(spec)(image)[0] for image in (picture, small))
+    np.testing.assert_array_equal(one, other)
 
 
 def test_limits_are_those_that_the_frame_keeps() -> None:
