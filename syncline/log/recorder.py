@@ -262,7 +262,8 @@ class Recorder:
                 self._stop.wait(_POLL_S)
         while self._step():
             pass
-        self._session.finish(self._clock.raw_ns())
+        # A disk that took none a moment ago leaves messages in the queue: they get the last tries.
+        self._session.finish(self._queue.take(len(self._queue)), self._clock.raw_ns())
 
     def _step(self) -> bool:
         """Write one batch; False when the queue had none or the disk takes none."""

@@ -148,9 +148,10 @@ class Session:
         self._flush_ns = now_ns
         for part in self._parts.values():
             _quietly(part.writer.flush)
-            part.file.confirm()
         if self._failed():
-            return
+            return  # neither is confirmed: what one of them took is written again with the other's
+        for part in self._parts.values():
+            part.file.confirm()
         if self._tail is not None:
             self._tail.reset()
         self._holds = self._holds or bool(self._unconfirmed)
@@ -176,15 +177,24 @@ class Session:
         self._leave(now_ns)
         self._ring.make_room()
 
-    def finish(self, now_ns: int) -> None:
-        """Last call: finish the segment; what the disk never took is counted as lost."""
+    def finish(self, rest: list[Item], now_ns: int) -> None:
+        """Last call: finish the segment; what the disk never took is counted as lost.
+
+        Args:
+            rest: Messages that still waited, in order.
+            now_ns: Reading of the clock, CLOCK_MONOTONIC_RAW.
+        """
         for _ in range(_LAST_TRIES):
             if self._retry_ns is not None:
                 self._retry_ns = None
                 self._restart(now_ns)
+            if rest and not self.stalled:
+                self.step(rest, now_ns)
+                rest = []
             self.rotate(now_ns)
-            if not self._unconfirmed:
+            if not self._unconfirmed and not rest:
                 break
+        self._keep(rest)
         for item in self._unconfirmed:
             item.lane.lost += 1
         self._unconfirmed.clear()

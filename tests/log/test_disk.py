@@ -15,7 +15,7 @@ import pytest
 from syncline.cli import main
 from syncline.errors import ConflictError, QuotaError, StorageError
 from syncline.log.disk import Disk
-from syncline.log.folder import PINNED, RING, TAIL, list_segments
+from syncline.log.folder import CAM, PINNED, RING, TAIL, list_segments
 from syncline.log.picture import image_message
 from syncline.log.reader import LogReader
 from syncline.log.recorder import Recorder
@@ -121,6 +121,86 @@ def test_nothing_is_lost_when_a_segment_is_given_up(tmp_path: Path) -> None:
     assert values == [float(i) for i in range(400)]
     assert len(pictures) + stats.dropped.get("/camera/f/image", 0) == 400
     assert pictures == sorted(set(pictures))
+
+
+@pytest.mark.parametrize("room", [1 << 40, 0], ids=["takes it again", "stays full"])
+def test_what_waits_for_a_full_disk_is_written_or_counted_at_the_end(
+    tmp_path: Path, room: int
+) -> None:
+    """link-6: stopped while the disk is full: the queue gets the last tries, or is told as lost."""
+    disk = FullDisk(tmp_path, 1 << 40)
+    clock = ManualClock(START_NS)
+    recorder = Recorder(tmp_path, clock=clock, device="d", disk=disk, reserve_bytes=0)
+    recorder.write("/imu/a", imu(0, 0.0), clock.raw_ns())
+    recorder.flush()
+    disk.capacity = disk.used()
+    recorder.write("/imu/a", imu(1, 1.0), clock.raw_ns())
+    with pytest.raises(StorageError):
+        recorder.flush()
+    for i in range(2, 50):  # the clock stands still, so that the disk is not tried again
+        recorder.write("/imu/a", imu(i, float(i)), clock.raw_ns())
+    disk.capacity = max(room, disk.capacity)
+    if room:
+        recorder.close()
+    else:
+        with pytest.raises(StorageError, match="49 messages were lost"):
+            recorder.close()
+    stats = recorder.stats()
+    assert stats.queued == 0
+    assert stats.written["/imu/a"] + stats.lost.get("/imu/a", 0) == 50
+    with LogReader(tmp_path) as reader:
+        values = [reader.decode(r).accel_x_mps2 for r in reader]
+    assert values == [float(i) for i in range(50 if room else 1)]
+
+
+class HalfFullDisk(Disk):
+    """Once armed, takes a flush of telemetry and not that of the pictures after it."""
+
+    def __init__(self) -> None:
+        self.armed = self.fails = False
+        self.pictures: set[int] = set()
+
+    def create(self, path: Path) -> int:
+        fd = super().create(path)
+        (self.pictures.add if path.name == CAM else self.pictures.discard)(fd)
+        return fd
+
+    def write_at(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+        if self.fails and fd in self.pictures:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.fails = self.fails or (self.armed and fd not in self.pictures)
+        return super().write_at(fd, data, offset)
+
+
+def test_a_flush_that_one_file_takes_and_the_other_does_not_doubles_nothing(tmp_path: Path) -> None:
+    """link-6: what telemetry took before the pictures' file failed comes once."""
+    disk, clock = HalfFullDisk(), ManualClock(START_NS)
+    recorder = Recorder(tmp_path, clock=clock, device="d", disk=disk, reserve_bytes=0)
+
+    def write(first: int, last: int) -> None:
+        for i in range(first, last):
+            recorder.write("/imu/a", imu(i, float(i)), clock.raw_ns())
+            picture = image_message(i, "f", os.urandom(3000), "jpeg")
+            recorder.write("/camera/f/image", picture, clock.raw_ns())
+            clock.advance(1_000_000)
+            time.sleep(0.002)
+
+    write(0, 20)
+    recorder.flush()
+    write(20, 40)
+    while recorder.stats().queued:
+        time.sleep(0.01)
+    disk.armed = True
+    with pytest.raises(StorageError):
+        recorder.flush()
+    disk.armed = disk.fails = False
+    clock.advance(SECOND_NS)
+    write(40, 60)
+    recorder.close()
+    assert recorder.stats().failures == 1
+    with LogReader(tmp_path) as reader:
+        values = [reader.decode(r).accel_x_mps2 for r in reader if r.topic == "/imu/a"]
+    assert values == [float(i) for i in range(60)]
 
 
 def test_link_6_nothing_passes_what_waits_when_the_disk_fills_at_a_rotation(
