@@ -131,7 +131,8 @@ def replay(
         "span_s",
         "digest",
     ):
-        print(f"{key:<10} {result[key]}")
+        if key != "boxes" or bundle.manifest.task == "detection":
+            print(f"{key:<10} {result[key]}")
     for path in filter(None, (out, annotate)):
         print(f"{'written':<10} {path}")
     return 0
