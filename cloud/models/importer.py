@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,9 +115,10 @@ def import_model(path: Path, out: Path, options: ImportOptions) -> ImportReport:
 
     Raises:
         ModelError: The file cannot be used; the message says why.
-        UsageError: Options and graph contradict each other.
+        UsageError: Options and graph contradict each other, or options cannot be.
     """
     check_new_folder(out)
+    _check_numbers(options)
     data = read_model_bytes(path)
     work = _Work(parse_model(data, path.name))
     _repair(work, path.parent, options.size)
@@ -130,14 +132,24 @@ def import_model(path: Path, out: Path, options: ImportOptions) -> ImportReport:
     manifest = msgspec.structs.replace(
         manifest, lineage={"parent": hashlib.sha256(data).hexdigest(), "tool": RUNTIME}
     )
-    encode_manifest(manifest)  # refuses what no device would take, before the work is done
     model, manifest = _fold(work.model, manifest, preset, options)
+    encode_manifest(manifest)  # refuses what no device would take
     validate(model)
     chosen = choose_golden(model, manifest, _golden_frames(options.golden))
     manifest = msgspec.structs.replace(manifest, golden=chosen.spec(manifest.golden))
     work.notes += chosen.notes()
     files = {MODEL_NAME: serialise(model), GOLDEN_NAME: pack_golden(chosen.golden)}
     return ImportReport(write_bundle(out, manifest, files), preset.name, tuple(work.notes))
+
+
+def _check_numbers(options: ImportOptions) -> None:
+    for flag, values in (("mean", options.mean), ("std", options.std)):
+        good = values is None or all(map(math.isfinite, values))
+        if not good or (flag == "std" and values is not None and 0.0 in values):
+            raise UsageError(
+                f"--{flag} {values} cannot normalise",
+                remedy="Give three finite numbers, for std none of them 0",
+            )
 
 
 def _repair(work: _Work, folder: Path, size: tuple[int, int] | None) -> None:

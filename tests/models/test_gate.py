@@ -260,8 +260,9 @@ def test_mistakes_are_told_before_the_work(
     assert main([*args, "--out", str(tmp_path / "b")]) == 3
     assert "cannot be decoded" in capsys.readouterr().err
     imported = ["model", "import", str(net_file), "--preset", "edgeseg", "--out"]
-    assert main([*imported, str(tmp_path / "c"), "--std", "0,0,0"]) == 4
-    assert "input.std not 0" in capsys.readouterr().err
+    assert main([*imported, str(tmp_path / "c"), "--std", "0,0,0"]) == 2
+    assert "cannot normalise" in capsys.readouterr().err
+    assert main([*imported, str(tmp_path / "c"), "--mean", "nan,0,0"]) == 2
     assert main([*imported, str(tmp_path / "c"), "--security-version", "9" * 20]) == 4
     assert "security_version" in capsys.readouterr().err
     assert not any((tmp_path / name).exists() for name in "abc")
