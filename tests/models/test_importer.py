@@ -18,6 +18,7 @@ from syncline.cloud.models.importer import ImportOptions, ImportReport, import_m
 from syncline.cloud.models.probe import Probe
 from syncline.edge.backend import Backend
 from syncline.edge.decode import Boxes, LabelMap
+from syncline.edge.engine import Engine
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.model.golden import compare
 from syncline.edge.preprocess import Preprocessor
@@ -230,3 +231,22 @@ def test_the_golden_frame_may_be_chosen_from_a_folder(
     pictures = [frame.bgr for frame in open_frames(picture_folder, 99).read()]
     assert any(np.array_equal(made.golden().frame, picture) for picture in pictures)
     assert " on " in made.manifest.target.runtime
+
+
+def test_raw_maps_of_our_detector_are_folded_into_boxes(tmp_path: Path) -> None:
+    """Three maps in, one list of boxes out; the edge runs what comes of it."""
+    builder, rng = GraphBuilder("det"), np.random.default_rng(0)
+    for stride in (8, 16, 32):
+        kernel = rng.normal(0.0, 0.05, (7, 3, stride, stride)).astype(np.float32)
+        weight = builder.const(kernel)
+        builder.node(
+            "Conv", ["images", weight], out=f"map{stride}",
+            kernel_shape=[stride, stride], strides=[stride, stride],
+        )  # fmt: skip
+    maps = [(f"map{s}", onnx.TensorProto.FLOAT, [1, 7, 64 // s, 96 // s]) for s in (8, 16, 32)]
+    model = builder.model([("images", onnx.TensorProto.FLOAT, [1, 3, 64, 96])], maps)
+    (tmp_path / "det.onnx").write_bytes(serialise(model))
+    made = import_model(tmp_path / "det.onnx", tmp_path / "b", ImportOptions(preset="edgedet"))
+    manifest = made.bundle.manifest
+    assert (manifest.decoder.kind, len(manifest.labels)) == ("boxes-nms", 3)
+    assert Engine.load(made.bundle).proof.max_abs_diff == 0.0
