@@ -4,8 +4,8 @@ BIN := .venv/bin
 
 demo: .venv/dev.ok            ## play a synthetic drive through the whole system and open the report
 	$(BIN)/syncline demo $(ARGS)
-test: .venv/dev.ok            ## the tests, under ten minutes
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/dev.ok            ## the tests, under ten minutes; two files at a time (ARGS="-n 0": one)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 lint: .venv/dev.ok            ## ruff, mypy strict, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -22,7 +22,7 @@ from syncline.cloud.tables import (
     STREAMS,
     UPLOADS,
 )
-from syncline.cloud.truth import sqlite_url, truth_engine
+from syncline.cloud.truth import make_tables, refused, sqlite_url, truth_engine
 from syncline.errors import StorageError
 from syncline.link.wire import unpack_body
 
@@ -74,8 +74,8 @@ class Catalog:
         self.data = data
         self._ids: dict[tuple[str, str, str], int] = {}
         self._readers = engine.execution_options(readonly=True)
+        make_tables(engine, META)
         try:
-            META.create_all(engine)
             with engine.begin() as db:
                 _check_version(db)
         except sa.exc.SQLAlchemyError as error:
@@ -379,22 +379,3 @@ def _check_version(db: sa.Connection) -> None:
             f"the catalog is of version {found}, this program knows {SCHEMA_VERSION}",
             remedy="Use the program of that version",
         )
-
-
-def refused(error: sa.exc.SQLAlchemyError) -> StorageError:
-    """What the database said, on one line, with the remedy that fits."""
-    cause = getattr(error, "orig", None) or error
-    text = str(cause).replace("\n", " ")
-    remedy = next((remedy for words, remedy in _REMEDIES if words in text.lower()), "")
-    return StorageError(f"catalog: {text}", remedy=remedy or "Check the database and its disk")
-
-
-_REMEDIES = (
-    ("readonly", "Let this user write the data folder and the files in it"),
-    ("unable to open", "Let this user write the data folder and the files in it"),
-    ("full", "Free space on the disk of the data folder"),
-    ("locked", "Another program holds the database: wait, or end it"),
-    ("malformed", "Restore the database from a backup"),
-    ("not a database", "Restore the database from a backup"),
-)
-"""What a message of SQLite holds, and what to do about it."""

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from syncline.cloud.dataset import DatasetVersion, FrameRef, from_manifest, to_manifest
 from syncline.cloud.objects import Objects
+from syncline.cloud.truth import make_tables
 from syncline.errors import ConflictError, InputError, IntegrityError
 
 _META = sa.MetaData()
@@ -44,7 +45,7 @@ class DatasetStore:
     def __init__(self, engine: sa.Engine, objects: Objects) -> None:
         self._engine = engine
         self._objects = objects
-        _META.create_all(engine)
+        make_tables(engine, _META)
 
     def publish(self, version: DatasetVersion, utc_ns: int) -> DatasetRow:
         """Keep a version: its manifest first, the row that names it last.

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from syncline.cloud.catalog import Catalog, refused
+from syncline.cloud.catalog import Catalog
 from syncline.cloud.tables import DEVICES
+from syncline.cloud.truth import refused
 from syncline.errors import ConflictError, InputError
 from syncline.link.keys import PublicKey, check_name
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from syncline.cloud.channel_history import ROLLBACK, ChannelMove, promoted, row_hash
+from syncline.cloud.truth import make_tables
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.model.manifest import parse_manifest
 from syncline.edge.model.signature import SIGNATURE_NAME
@@ -89,7 +90,7 @@ class Registry:
     def __init__(self, engine: sa.Engine, objects: ObjectStore) -> None:
         self._engine = engine
         self._objects = objects
-        _META.create_all(engine)
+        make_tables(engine, _META)
 
     def add(self, bundle: Bundle, folder: Path, utc_ns: int) -> ModelVersion:
         """Take a verified bundle as a version; adding the same one again changes nothing.

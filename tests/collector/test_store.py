@@ -9,13 +9,15 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from syncline.cloud import truth
 from syncline.cloud.catalog import SEGMENT_FOLDER, Catalog, Span
 from syncline.cloud.collector import Collector
 from syncline.cloud.frames import Frame
@@ -315,3 +317,33 @@ def test_a_file_becomes_an_object_without_a_copy(tmp_path: Path) -> None:
     digest = objects.put(b"abc")
     objects.put_file(path, digest)
     assert objects.get(digest) == b"abc"
+
+
+def test_two_collectors_may_begin_on_one_new_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """link-44: "locked" while another makes the tables is tried again, and told when it stays."""
+    monkeypatch.setattr(truth, "_PAUSE_S", 0.0)
+    tables = sa.MetaData()
+    sa.Table("t", tables, sa.Column("id", sa.Integer))
+    engine = truth.truth_engine(truth.sqlite_url(tmp_path))
+    made, calls = tables.create_all, []
+
+    def locked(times: int) -> Callable[[sa.Engine], None]:
+        def create_all(bind: sa.Engine) -> None:
+            calls.append(bind)
+            if len(calls) <= times:
+                raise sa.exc.OperationalError("CREATE", None, Exception("database is locked"))
+            made(bind)
+
+        return create_all
+
+    monkeypatch.setattr(tables, "create_all", locked(2))
+    truth.make_tables(engine, tables)
+    assert len(calls) == 3
+    assert sa.inspect(engine).get_table_names() == ["t"]
+    calls.clear()
+    monkeypatch.setattr(tables, "create_all", locked(99))
+    with pytest.raises(StorageError, match=r"locked.*Another program holds the database"):
+        truth.make_tables(engine, tables)
+    engine.dispose()
