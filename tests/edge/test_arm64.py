@@ -17,6 +17,7 @@ PROCESSORS = ("cortex-a76", "cortex-a72")
 
 
 @pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.timeout(LIMIT_S + 60)
 def test_arm64_under_emulation() -> None:
     """edge-8, edge-31, edge-35: wheels install; builds for arm64 and for any machine prove

@@ -38,6 +38,7 @@ V79 = {"htp_arch": "79", "soc_model": "69"}
 
 pytestmark = [
     pytest.mark.soak,
+    pytest.mark.long,
     pytest.mark.timeout(900),
     pytest.mark.skipif(not PYTHON.exists(), reason="needs .venv-plugins: make peers"),
 ]
