@@ -40,10 +40,13 @@ class DeviceSection(Section, frozen=True, kw_only=True):
     Attributes:
         name: Name of the device, in logs and for people; the key alone proves identity.
         data: Folder for recordings, spool, models and learned clock state.
+        nice: Niceness of the daemon on Linux, where the system allows it; below 0 it goes before
+            other programs. One that it was started with stays.
     """
 
     name: Name
     data: str
+    nice: Annotated[int, msgspec.Meta(ge=-20, le=19)] = -5
 
 
 class CameraSection(Section, frozen=True, kw_only=True):

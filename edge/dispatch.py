@@ -13,9 +13,11 @@ import dataclasses
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 from syncline.edge.job import Drop, DropReason, Frame, Result
+from syncline.edge.niceness import Slack
 from syncline.edge.queue import MAX_LANES, Dropped, Lane, QueuePolicy, Schedule
 from syncline.edge.serving import Callbacks, Serving
 from syncline.edge.session import StopSwitch
@@ -54,6 +56,7 @@ class Dispatcher:
         self._work = threading.Condition(self._lock)
         self._space = threading.Condition(self._lock)
         self._schedule = Schedule()
+        self._slack = Slack()
         self._jobs: dict[int, Job] = {}
         self._workers: list[Worker] = []
         self._abandoned: list[Worker] = []
@@ -182,6 +185,7 @@ class Dispatcher:
         for job in self._jobs.values():
             if job.lane.shadow and not job.stop.stopped:
                 job.stop.stop()
+                self._slack.recall(job.worker.native_id)
                 if self._watchdog is not None:
                     self._watchdog.arm(job.number, None, self._clock.raw_ns() + _SHADOW_GRACE_NS)
 
@@ -258,7 +262,8 @@ class Dispatcher:
     def _attempt(self, job: Job) -> Result | tuple[DropReason, str]:
         """The result, or why there is none."""
         try:
-            return self._run(job)
+            with self._slack if job.lane.shadow else nullcontext():
+                return self._run(job)
         except DeadlineError as error:
             return self._stop_reason(job.lane), str(error)
         except (ModelError, MemoryError) as error:

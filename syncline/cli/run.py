@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import signal
 import sys
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from syncline.messages import syncline_pb2 as pb
 
 LINE_EVERY = 10
+_log = logging.getLogger(__name__)
 _NUMBER = re.compile(r"\d+")
 
 
@@ -57,7 +59,10 @@ def run(
 
     from syncline.edge.daemon import EdgeDaemon
     from syncline.edge.log_limit import limited
+    from syncline.edge.niceness import ask
 
+    nice = ask(loaded.device.nice)  # before any thread starts: all of them inherit it
+    _log.info("niceness %d (device.nice is %d)", nice, loaded.device.nice)
     cv2.setNumThreads(1)  # waking a pool to resize one frame costs more CPU than it does work
     clock = OsClock()
     stop = threading.Event()

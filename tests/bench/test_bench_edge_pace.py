@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import queue
+import resource
 import subprocess
 import sys
 import threading
@@ -21,11 +22,15 @@ from typing import Any
 import cv2
 import msgspec
 import numpy as np
+import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from syncline.edge.backend import Backend, BackendOptions
+from syncline.edge import niceness
+from syncline.edge.backend import Backend
+from syncline.edge.config import DeviceSection
 from syncline.edge.job import Frame
+from syncline.edge.model.bundle import Bundle
 from syncline.edge.queue import QueuePolicy
 from syncline.edge.runner import ModelSlot, Runner
 from syncline.sensors.jpeg import JpegPicture
@@ -284,20 +289,63 @@ def throughput(runs: Sequence[Callable[[], object]], seconds: float) -> float:
     return sum(counts) / seconds
 
 
+def default_rate(bundle: Bundle, seconds: float) -> float:
+    """Runs per second of two sessions that were given no options, fed with ready tensors."""
+    feed = {bundle.manifest.input.name: np.zeros((1, 384, 640, 3), np.uint8)}
+    sessions = [ort.InferenceSession(bundle.model_bytes()) for _ in range(2)]
+    return throughput([partial(session.run, None, feed) for session in sessions], seconds)
+
+
+def runner_rate(bundle: Bundle, seconds: float, nice: int) -> float:
+    """Frames per second of a whole runner with two models, as the daemon sets it up."""
+    image, rates = nets.picture(640, 384), []
+
+    def work() -> None:
+        niceness.ask(nice)  # for this thread and those that the runner starts in it
+        slots = [
+            ModelSlot(name=name, bundle=bundle, cameras=(name,), policy=QueuePolicy.BLOCK, queue=1)
+            for name in ("front", "rear")
+        ]
+        runner = Runner(slots, clock=CLOCK, workers=2)
+        runner.start()
+        feeds = [
+            partial(lambda name: runner.submit(Frame(name, 0, image, None, CLOCK.raw_ns())), name)
+            for name in ("front", "rear")
+        ]
+        throughput(feeds, 0.5)
+        before = done(runner)
+        start = time.monotonic()
+        throughput(feeds, seconds)
+        rates.append((done(runner) - before) / (time.monotonic() - start))
+        runner.stop(drain=False)
+
+    def done(runner: Runner) -> int:
+        return sum(slot.processed for slot in runner.health().slots)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return rates[0]
+
+
 def test_edge_30_two_models_among_cpu_hogs(quiet: Any, tmp_path: Path) -> None:
-    """edge-30: two models under 8 CPU hogs: >= 1.5 x the throughput of ORT's default options."""
+    """edge-30: two models under 8 CPU hogs: >= 1.5 x the throughput of ORT's default options.
+
+    As the daemon runs them where it may go before others, and, to be seen, where it may not.
+    """
     bundle = nets.bundle("detector", tmp_path / "b")
-    tensor = np.zeros((1, 384, 640, 3), np.uint8)
-    default = BackendOptions(intra_op_threads=len(os.sched_getaffinity(0)), spinning=True)
-    rates: dict[str, list[float]] = {"ours": [], "default": []}
+    nice = DeviceSection(name="bench", data="unused").nice
+    if os.geteuid() and resource.getrlimit(resource.RLIMIT_NICE)[0] < 20 - nice:
+        pytest.skip(f"needs the right to a niceness of {nice}")
+    rates: dict[str, list[float]] = {"ours": [], "not allowed": [], "default": []}
     with hogs(8):
         for _ in range(5):
-            for name, options in (("ours", BackendOptions()), ("default", default)):
-                models = [Backend.load(bundle, options) for _ in range(2)]
-                runs = [partial(model.run, tensor) for model in models]
-                rates[name].append(throughput(runs, 4.0))
-    ratio = float(np.median(rates["ours"]) / np.median(rates["default"]))
+            rates["ours"].append(runner_rate(bundle, 4.0, nice))
+            rates["not allowed"].append(runner_rate(bundle, 4.0, 0))
+            rates["default"].append(default_rate(bundle, 4.0))
+    medians = {name: float(np.median(values)) for name, values in rates.items()}
+    ratio = medians["ours"] / medians["default"]
     quiet.extra_info.update(ratio=ratio, runs_per_s=rates)
     quiet.pedantic(lambda: None, rounds=1)
-    print(f"\nedge-30: {ratio:.2f} x the default options' {np.median(rates['default']):.1f} runs/s")
+    print(f"\nedge-30: {ratio:.2f} x the default options; runs/s: {medians}")
     assert ratio >= 1.5
