@@ -20,7 +20,6 @@ from syncline.edge.job import Drop, DropReason, Frame, Result
 from syncline.edge.niceness import Slack
 from syncline.edge.queue import MAX_LANES, Dropped, Lane, QueuePolicy, Schedule
 from syncline.edge.serving import Callbacks, Serving
-from syncline.edge.session import StopSwitch
 from syncline.edge.slot import ModelSlot
 from syncline.edge.watchdog import Watchdog
 from syncline.edge.worker import Job, Worker
@@ -57,6 +56,7 @@ class Dispatcher:
         self._space = threading.Condition(self._lock)
         self._schedule = Schedule()
         self._slack = Slack()
+        self._has_shadows = any(state.spec.shadow_of for state in serving.slots.values())
         self._jobs: dict[int, Job] = {}
         self._workers: list[Worker] = []
         self._abandoned: list[Worker] = []
@@ -230,7 +230,8 @@ class Dispatcher:
         assert state.engine is not None, "workers start after the models are loaded"
         frame = lane.queue.take()
         self._numbers += 1
-        job = Job(self._numbers, lane, state, frame, state.engine, worker, StopSwitch())
+        worker.stop.renew()  # under the lock, as all who stop a job: none has the job before
+        job = Job(self._numbers, lane, state, frame, state.engine, worker)
         self._jobs[job.number] = job
         if self._watchdog is not None:
             hang_ns = state.spec.hang_at_ns(frame.raw_ns, now_ns)
@@ -310,7 +311,7 @@ class Dispatcher:
         primary = job.frame.primary
         if primary is not None:
             self._call(lambda: self._tell.on_shadow(primary, result))
-        elif result.valid:
+        elif result.valid and self._has_shadows:
             self._offer_shadow(result)
 
     def _offer_shadow(self, result: Result) -> None:

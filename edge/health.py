@@ -45,7 +45,8 @@ class Histogram:
         self.counts[bisect.bisect_left(EDGES_NS, duration_ns)] += 1
         self.sum_ns += duration_ns
         self.count += 1
-        self.max_ns = max(self.max_ns, duration_ns)
+        if duration_ns > self.max_ns:
+            self.max_ns = duration_ns
 
     def quantile_ns(self, share: float) -> int:
         """Upper edge of the bucket that holds the quantile; the maximum caps it."""

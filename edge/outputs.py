@@ -25,7 +25,7 @@ def not_finite(outputs: Sequence[NDArray[np.generic]]) -> str:
     finite is looked at element by element.
     """
     for index, output in enumerate(outputs):
-        if not np.issubdtype(output.dtype, np.floating) or output.size == 0:
+        if output.dtype.kind != "f" or output.size == 0:
             continue
         with np.errstate(over="ignore", invalid="ignore"):
             total = np.add.reduce(output, axis=None)
@@ -47,8 +47,10 @@ def implausible(decoded: Decoded, classes: int) -> str:
     if isinstance(decoded, Boxes):
         return _implausible_boxes(decoded, classes)
     if isinstance(decoded, LabelMap):
-        largest = int(decoded.labels.max(initial=0))
-        return f"label {largest} of {classes} classes" if classes and largest >= classes else ""
+        if not classes:
+            return ""
+        largest = int(np.maximum.reduce(decoded.labels, axis=None, initial=0))
+        return f"label {largest} of {classes} classes" if largest >= classes else ""
     return "" if _all_finite(decoded) else "class scores are not finite"
 
 
@@ -114,7 +116,8 @@ def _digest(arrays: Sequence[NDArray[np.generic]]) -> int:
     """Checksum of arrays; large ones are sampled evenly to bound its cost."""
     digest = 0
     for array in arrays:
-        flat = array.reshape(-1)
         step = -(-array.nbytes // _SAMPLE_BYTES)
-        digest = zlib.crc32(np.ascontiguousarray(flat[:: max(step, 1)]).data, digest)
+        if step > 1 or not array.flags.c_contiguous:
+            array = np.ascontiguousarray(array.reshape(-1)[:: max(step, 1)])
+        digest = zlib.crc32(array.data, digest)
     return digest

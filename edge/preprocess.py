@@ -56,10 +56,17 @@ class Geometry:
 
     def to_source(self, xyxy_px: NDArray[np.float32]) -> NDArray[np.float32]:
         """Boxes (N, 4) of the input tensor as source pixels, cut to the image."""
-        scale = np.array([self.scale_x, self.scale_y] * 2, dtype=np.float32)
-        pad = np.array([self.pad_x, self.pad_y] * 2, dtype=np.float32)
-        limit = np.array([self.source_width, self.source_height] * 2, dtype=np.float32)
-        boxes: NDArray[np.float32] = np.clip((xyxy_px - pad) / scale, np.float32(0.0), limit)
+        pad, scale, limit = np.array(
+            [
+                [self.pad_x, self.pad_y] * 2,
+                [self.scale_x, self.scale_y] * 2,
+                [self.source_width, self.source_height] * 2,
+            ],
+            dtype=np.float32,
+        )
+        boxes: NDArray[np.float32] = (xyxy_px - pad) / scale
+        np.maximum(boxes, np.float32(0.0), out=boxes)
+        np.minimum(boxes, limit, out=boxes)
         return boxes
 
 
@@ -132,6 +139,8 @@ class Preprocessor:
     _tables: tuple[NDArray[np.float32], ...] = field(init=False, repr=False)
     _border: NDArray[np.generic] = field(init=False, repr=False)
     _resized: NDArray[np.uint8] = field(init=False, repr=False)
+    _source_px: tuple[int, int] = field(init=False, default=(0, 0))
+    _geometry: Geometry = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         spec = self.spec
@@ -164,10 +173,13 @@ class Preprocessor:
         """
         check_frame(bgr)
         width, height = size_px or bgr.shape[1::-1]
-        geometry = geometry_of(self.spec, width, height)
+        if (width, height) != self._source_px:
+            self._source_px = (width, height)
+            self._geometry = geometry_of(self.spec, width, height)
+        geometry = self._geometry
         buffer = self._ring[self._next]
         self._next = (self._next + 1) % len(self._ring)
-        if buffer.geometry != geometry:
+        if buffer.geometry is not geometry:
             self._fill_border(buffer.tensor)
             buffer.geometry = geometry
         self._write(bgr, buffer.tensor, geometry)
@@ -239,7 +251,8 @@ def check_frame(bgr: NDArray[np.uint8]) -> None:
 
 def _in_place(result: object, target: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Make sure that OpenCV wrote into `target`; it allocates anew when it cannot."""
-    array = np.asarray(result)
-    if array.ctypes.data != target.ctypes.data:
-        target[...] = array.reshape(target.shape)
+    if result is not target:  # what it takes as it is, it gives back itself
+        array = np.asarray(result)
+        if not np.may_share_memory(array, target):
+            target[...] = array.reshape(target.shape)
     return target  # type: ignore[return-value]

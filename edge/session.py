@@ -129,7 +129,7 @@ def turn_on(providers: Iterable[str]) -> AbstractContextManager[None]:
 
 
 class StopSwitch:
-    """Stops one run from another thread."""
+    """Stops a run from another thread; one run at a time."""
 
     def __init__(self) -> None:
         self._options = ort.RunOptions()
@@ -145,6 +145,12 @@ class StopSwitch:
         """Make the run that holds this switch end within milliseconds."""
         self.stopped = True
         self._options.terminate = True
+
+    def renew(self) -> None:
+        """Make ready for another run; nobody may stop the one before any more."""
+        if self.stopped:
+            self.stopped = False
+            self._options.terminate = False
 
 
 class KernelSession:

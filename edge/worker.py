@@ -25,7 +25,6 @@ class Job:
         frame: The frame.
         engine: The model that serves it, as of when it was taken.
         worker: Who holds it.
-        stop: Ends its run.
     """
 
     number: int
@@ -34,7 +33,11 @@ class Job:
     frame: Frame
     engine: Engine
     worker: Worker
-    stop: StopSwitch
+
+    @property
+    def stop(self) -> StopSwitch:
+        """Ends its run."""
+        return self.worker.stop
 
 
 class JobSource(Protocol):
@@ -50,12 +53,18 @@ class JobSource(Protocol):
 
 
 class Worker(threading.Thread):
-    """Takes jobs until there are no more, or until it is given up."""
+    """Takes jobs until there are no more, or until it is given up.
+
+    Attributes:
+        stop: Ends the run of the job in its hands.
+        abandoned: It was given up.
+    """
 
     def __init__(self, jobs: JobSource, name: str) -> None:
         super().__init__(name=name, daemon=True)
         self._jobs = jobs
         self._preprocessors: dict[str, tuple[Engine, Preprocessor]] = {}
+        self.stop = StopSwitch()
         self.abandoned = False
 
     def run(self) -> None:

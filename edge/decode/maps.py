@@ -141,6 +141,8 @@ def plane_argmax(planes: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 def _cut_border(labels: NDArray[np.uint8], at: Geometry) -> NDArray[np.uint8]:
     """The part of the map that the image fills; the map may be coarser than the input."""
+    if (at.content_width, at.content_height) == (at.input_width, at.input_height):
+        return np.ascontiguousarray(labels)
     height, width = labels.shape
     scale_y, scale_x = height / at.input_height, width / at.input_width
     top, left = round(at.pad_y * scale_y), round(at.pad_x * scale_x)

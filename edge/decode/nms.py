@@ -18,6 +18,8 @@ MAX_CANDIDATES = 30_000
 """Candidates beyond these, by score, are not looked at: the bound on cost per frame."""
 
 _MAX_CELLS = 1 << 21
+_FEW_CELLS = 1 << 13
+"""Of a table of classes and boxes that is so small, finding out which classes occur costs more."""
 _PREFIX = 4
 _GRAPH = "nms.onnx"
 
@@ -49,7 +51,7 @@ class Suppressor:
         ranked = _take(candidates, np.argsort(-candidates.score, kind="stable")[:count])
         for prefix in (_PREFIX * self._max_boxes, count):
             # Only better boxes suppress: what is kept of a prefix is a prefix of what is kept.
-            keep = self._keep(_take(ranked, np.arange(min(prefix, count))))
+            keep = self._keep(ranked if prefix >= count else _first(ranked, prefix))
             if len(keep) >= self._max_boxes or prefix >= count:
                 break
         return _take(ranked, keep[: self._max_boxes])
@@ -58,6 +60,9 @@ class Suppressor:
         """Ascending indices of the boxes to keep."""
         if len(boxes) == 1:
             return np.zeros(1, np.int64)
+        span = int(boxes.class_id.max()) + 1
+        if span * len(boxes) <= _FEW_CELLS and boxes.class_id.min() >= 0:
+            return np.sort(self._run(boxes, boxes.class_id, span))
         classes, column = np.unique(boxes.class_id, return_inverse=True)
         if len(classes) * len(boxes) <= _MAX_CELLS:
             return np.sort(self._run(boxes, column, len(classes)))
@@ -68,7 +73,7 @@ class Suppressor:
             parts.append(members[self._run(_take(boxes, members), zeros, 1)])
         return np.sort(np.concatenate(parts))
 
-    def _run(self, boxes: Boxes, column: NDArray[np.intp], classes: int) -> NDArray[np.int64]:
+    def _run(self, boxes: Boxes, column: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
         scores = np.zeros((1, classes, len(boxes)), np.float32)
         scores[0, column, np.arange(len(boxes))] = boxes.score
         selected = self._session.run(
@@ -82,6 +87,10 @@ class Suppressor:
         )[0]
         kept: NDArray[np.int64] = selected[:, 2].astype(np.int64)
         return kept
+
+
+def _first(boxes: Boxes, count: int) -> Boxes:
+    return Boxes(boxes.xyxy_px[:count], boxes.score[:count], boxes.class_id[:count])
 
 
 def _take(boxes: Boxes, index: NDArray[np.intp] | NDArray[np.int64]) -> Boxes:

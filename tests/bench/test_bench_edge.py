@@ -24,7 +24,7 @@ from syncline.edge.pipeline import encode_jpeg
 from syncline.edge.runner import ModelSlot, Runner
 from syncline.edge.serving import Callbacks
 from syncline.sensors.jpeg import JpegPicture
-from tests.bench.edge_setup import cpu_ns, interleaved, loaded
+from tests.bench.edge_setup import BareWorker, cpu_ns, in_blocks, interleaved, loaded
 from tests.edge import nets
 from tests.edge.harness import CLOCK
 
@@ -50,51 +50,65 @@ def test_cpu_per_frame_against_bare_run(
     bare, ours = (lambda: engine.backend.run(tensor)), (lambda: runner.process(given))
     pre, detector = engine.preprocessor(), StuckDetector()
     prepared, outputs = engine.prepare(given, pre, CLOCK), engine.backend.run(tensor)
-    best = interleaved(
+    parts = interleaved(
         {
             "bare": bare,
-            "ours": ours,
             "prepare": lambda: engine.prepare(given, pre, CLOCK),
             "conclude": lambda: engine.conclude(prepared, outputs, detector),
         },
         12 if benchmark.disabled else 60,
     )
-    benchmark.extra_info.update(best, ratio=best["ours"] / best["bare"])
+    spent = in_blocks({"bare": bare, "ours": ours}, *((3, 4) if benchmark.disabled else (20, 20)))
+    ratio = float(np.median(spent["ours"] / spent["bare"]))
+    benchmark.extra_info.update(parts, ratio=ratio)
     benchmark(ours)
-    assert best["ours"] <= 1.5 * best["bare"]
+    print(f"\n{case}: {ratio:.3f} of bare runs ({np.median(spent['bare']):.2f} ms)")
+    assert ratio <= (1.5 if benchmark.disabled else limit)
     if not benchmark.disabled:
-        assert best["ours"] <= limit * best["bare"]
-        assert best["prepare"] + best["conclude"] <= 1.5
+        assert parts["prepare"] + parts["conclude"] <= 1.5
 
 
 @pytest.mark.parametrize(
-    ("kind", "size", "limit"),
-    [("segmenter", (1280, 960), 1.10), ("detector", (1920, 1080), 1.20)],
+    ("case", "kind", "size", "limit"),
+    [("edge-1", "segmenter", (1280, 960), 1.10), ("edge-2", "detector", (1920, 1080), 1.20)],
     ids=["edge-1", "edge-2"],
 )
 def test_live_cpu_per_frame_against_bare_run(
-    benchmark: Any, tmp_path: Path, kind: str, size: tuple[int, int], limit: float
+    benchmark: Any, tmp_path: Path, case: str, kind: str, size: tuple[int, int], limit: float
 ) -> None:
-    """edge-1, edge-2: the same through the live queue: submitted, run by a worker, told."""
+    """edge-1, edge-2: the same through the live queue: submitted, run by a worker, told.
+
+    Against a bare run in a thread that waits on a queue too: any live runner wakes a thread. What
+    that itself costs, against bare runs one after another, is printed beside it.
+    """
     _, engine, given = loaded(tmp_path, kind, size)
     tensor, _ = engine.preprocessor()(nets.picture(*size))
     told: SimpleQueue[Result] = SimpleQueue()
     slot = ModelSlot(name="live", bundle=engine.bundle)
     live = Runner([slot], clock=CLOCK, callbacks=Callbacks(on_result=told.put))
     live.start()
+    woken = BareWorker(engine)
 
     def one() -> None:
         live.submit(replace(given, raw_ns=CLOCK.raw_ns()))
         told.get(timeout=10.0)
 
-    best = interleaved(
-        {"bare": lambda: engine.backend.run(tensor), "live": one},
-        12 if benchmark.disabled else 60,
+    spent = in_blocks(
+        {
+            "bare": lambda: engine.backend.run(tensor),
+            "woken": lambda: woken.run(tensor),
+            "live": one,
+        },
+        *((3, 4) if benchmark.disabled else (20, 20)),
     )
-    benchmark.extra_info.update(best, ratio=best["live"] / best["bare"])
+    ratio = float(np.median(spent["live"] / spent["woken"]))
+    in_a_row = float(np.median(spent["live"] / spent["bare"]))
+    benchmark.extra_info.update(ratio=ratio, of_runs_in_a_row=in_a_row)
     benchmark(one)
     live.stop()
-    assert best["live"] <= (1.5 if benchmark.disabled else limit) * best["bare"]
+    woken.close()
+    print(f"\n{case} live: {ratio:.3f} of a bare run in a thread; {in_a_row:.3f} of runs in a row")
+    assert ratio <= (1.5 if benchmark.disabled else limit)
 
 
 def test_edge_3_a_reduced_decode_costs_less(benchmark: Any, tmp_path: Path) -> None:
