@@ -211,7 +211,8 @@ class LinkSection(Section, frozen=True, kw_only=True):
         server_key: The collector's public key file.
         key: This device's secret key file.
         quota_mb: Disk that the spool may use.
-        drain_s: On SIGTERM, how long to wait for acknowledgements.
+        drain_s: On SIGTERM, how long to wait until everything is sent and acknowledged, uploads
+            too.
         upload_images: Send pictures too, after everything else: `true` all of them, `"chosen"`
             those that a shadow model found worth it and 1 % by lot.
     """

@@ -115,7 +115,10 @@ class Uplink:
         self._thread.start()
 
     def close(self, drain_s: float = 0.0) -> None:
-        """Send what is spooled for at most `drain_s` seconds, then stop; the rest stays spooled."""
+        """Send what is spooled, and files that wait, for at most `drain_s` seconds, then stop.
+
+        The rest stays for the next time.
+        """
         if self._stopping.is_set():
             return
         self._committer.close()
@@ -204,7 +207,8 @@ class Uplink:
     def _done(self) -> bool:
         if not self._stopping.is_set():
             return False
-        return self._sender.drained or self._clock.raw_ns() >= self._stop_by_ns
+        drained = self._sender.drained and self._uploads.waiting == 0
+        return drained or self._clock.raw_ns() >= self._stop_by_ns
 
     def _turn(self, poller: zmq.Poller) -> None:
         now_ns = self._clock.raw_ns()

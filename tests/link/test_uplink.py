@@ -114,6 +114,20 @@ def test_close_drains_within_its_time(rig: Rig) -> None:
     assert len(stored(collector.catalog)) == 2000
 
 
+def test_close_drains_files_too(rig: Rig) -> None:
+    collector = rig.start()
+    spool, uplink = rig.device()
+    put(spool, 1)
+    wait(lambda: spool.stats().backlog == 0, 10)
+    paths = [rig.folder / name for name in ("one.mcap", "two.mcap")]
+    for path in paths:
+        path.write_bytes(path.name.encode() * 100_000)
+        uplink.upload(path)
+    uplink.close(drain_s=10)
+    assert uplink.uploads.waiting == 0
+    assert len(collector.catalog.uploads("car")) == 2
+
+
 # -- link-24 -------------------------------------------------------------------------------------
 
 _DEVICE = """
