@@ -10,6 +10,7 @@ less will do, and the geometry stays that of the whole picture.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -206,7 +207,8 @@ class Preprocessor:
         if bgr.shape[1::-1] == size and out is None:
             return bgr
         target = self._resized[: size[1], : size[0]] if out is None else out
-        return _in_place(cv2.resize(bgr, size, target, interpolation=cv2.INTER_LINEAR), target)
+        how = _interpolation(bgr.shape[1::-1], size)
+        return _in_place(cv2.resize(bgr, size, target, interpolation=how), target)
 
     def _write_nhwc(self, bgr: NDArray[np.uint8], out: NDArray[np.generic], at: Geometry) -> None:
         swap = self.spec.color == "RGB"
@@ -230,6 +232,19 @@ class Preprocessor:
             else:
                 floats = out[channel]
                 _in_place(cv2.LUT(plane, self._tables[channel], floats), floats)
+
+
+def _interpolation(source_px: Sequence[int], size_px: Sequence[int]) -> int:
+    """Linear; where that is the pixel in the middle (1080p for a width of 640), taken directly.
+
+    With an odd whole ratio the centre of a target pixel is the centre of a source pixel, whose
+    weight is one: the same bytes at half the cost, which is that of the rows that are read.
+    """
+    odd = all(
+        source % size == 0 and source // size % 2
+        for source, size in zip(source_px, size_px, strict=True)
+    )
+    return cv2.INTER_NEAREST_EXACT if odd else cv2.INTER_LINEAR
 
 
 def check_frame(bgr: NDArray[np.uint8]) -> None:

@@ -116,3 +116,22 @@ def test_geometry_maps_the_content_back_onto_the_image(
     assert (x0, y0) == (0.0, 0.0)
     assert x1 == pytest.approx(width, abs=1.01 / at.scale_x)
     assert y1 == pytest.approx(height, abs=1.01 / at.scale_y)
+
+
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    ratio=st.tuples(st.sampled_from((1, 2, 3, 4, 5, 7)), st.sampled_from((1, 2, 3, 5, 9))),
+    seed=st.integers(0, 1000),
+)
+def test_edge_2_whole_ratios_give_the_bytes_of_linear_interpolation(
+    size: tuple[int, int], ratio: tuple[int, int], seed: int
+) -> None:
+    """edge-2: where the pixel in the middle is taken, it is what interpolation would give."""
+    spec = InputSpec(
+        name="x", width=size[0], height=size[1], layout="NHWC", dtype="uint8", color="BGR"
+    )
+    shape = size[1] * ratio[1], size[0] * ratio[0], 3
+    image = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+    tensor, _ = Preprocessor(spec)(image)
+    want = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(tensor[0], want)
