@@ -21,6 +21,7 @@ _MAX_CELLS = 1 << 21
 _FEW_CELLS = 1 << 13
 """Of a table of classes and boxes that is so small, finding out which classes occur costs more."""
 _PREFIX = 4
+_ANY_SCORE = np.zeros(1, np.float32)
 _GRAPH = "nms.onnx"
 
 
@@ -82,7 +83,7 @@ class Suppressor:
                 "scores": scores,
                 "max_per_class": self._limit,
                 "iou": self._iou,
-                "score": np.zeros(1, np.float32),
+                "score": _ANY_SCORE,
             }
         )[0]
         kept: NDArray[np.int64] = selected[:, 2].astype(np.int64)
