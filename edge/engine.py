@@ -1,7 +1,8 @@
 """One loaded and proven model: from a frame to a result, in three steps.
 
-`prepare` (decode, resize), `infer` and `finish` are apart so that a prefetch thread can take the
-first; all else runs them in a row. An `Engine` is immutable: swapping a model is replacing one.
+`prepare` (decode, resize), `infer` and `finish` (decode outputs, check) are apart so that a thread
+beside can take the first and the last; all else runs them in a row. An `Engine` is immutable:
+swapping a model is replacing one.
 """
 
 from __future__ import annotations
@@ -62,6 +63,21 @@ class Prepared:
     taken_ns: int
     decode_ns: int
     pre_ns: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ran:
+    """What a run gave.
+
+    Attributes:
+        prepared: What it was given.
+        outputs: The outputs that the decoder names, in its order.
+        infer_ns: Time that it took.
+    """
+
+    prepared: Prepared
+    outputs: Sequence[NDArray[np.generic]]
+    infer_ns: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,10 +185,28 @@ class Engine:
             InferenceError: The runtime failed.
             ManifestError: The outputs do not fit the decoder.
         """
+        ran = self.infer(prepared, clock, stop)
+        return self.finish(ran, clock, slot, detector=detector, shadow=shadow, queued=queued)
+
+    def infer(self, prepared: Prepared, clock: RawClock, stop: StopSwitch | None = None) -> Ran:
+        """The model's run alone; see `run`."""
         start_ns = clock.raw_ns()
         outputs = self.backend.run(prepared.tensor, stop)
-        ran_ns = clock.raw_ns()
-        decoded, reason = self.conclude(prepared, outputs, detector)
+        return Ran(prepared, outputs, clock.raw_ns() - start_ns)
+
+    def finish(
+        self,
+        ran: Ran,
+        clock: RawClock,
+        slot: str,
+        *,
+        detector: StuckDetector | None = None,
+        shadow: bool = False,
+        queued: bool = False,
+    ) -> Result:
+        """Decode and check what a run gave; see `run`."""
+        prepared, start_ns = ran.prepared, clock.raw_ns()
+        decoded, reason = self.conclude(prepared, ran.outputs, detector)
         return Result(
             frame=prepared.frame,
             slot=slot,
@@ -184,8 +218,8 @@ class Engine:
                 wait_ns=max(prepared.taken_ns - prepared.frame.raw_ns, 0) if queued else 0,
                 decode_ns=prepared.decode_ns,
                 pre_ns=prepared.pre_ns,
-                infer_ns=ran_ns - start_ns,
-                post_ns=clock.raw_ns() - ran_ns,
+                infer_ns=ran.infer_ns,
+                post_ns=clock.raw_ns() - start_ns,
             ),
             shadow=shadow,
             manifest=self.bundle.manifest,

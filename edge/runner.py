@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
 from syncline.edge.dispatch import Dispatcher
-from syncline.edge.engine import Engine, Prepared
+from syncline.edge.engine import Engine, Prepared, Ran
 from syncline.edge.health import Health
 from syncline.edge.job import DropReason, Frame, Latencies, Result
 from syncline.edge.model.bundle import Bundle
-from syncline.edge.prefetch import ahead
+from syncline.edge.prefetch import around
 from syncline.edge.preprocess import Preprocessor
 from syncline.edge.serving import Callbacks, Serving
 from syncline.edge.slot import ModelSlot, SlotState
@@ -129,7 +130,8 @@ class Runner:
         if known is None or known[0] is not engine:
             known = (engine, engine.preprocessor())
             self._preprocessors[state.spec.name] = known
-        return self._finish(state, engine, frame, self._prepare(engine, frame, known[1]))
+        given = self._prepare(engine, frame, known[1])
+        return self._finish(state, engine, self._infer(state, engine, given))
 
     def process_all(
         self, frames: Iterable[Frame], slot: str | None = None, *, prefetch: bool = False
@@ -139,8 +141,9 @@ class Runner:
         Args:
             frames: In order.
             slot: Name of the slot; None = the first.
-            prefetch: Get, decode and resize the next frame in a thread while this one is inferred:
-                for JPEG and video. The results are the same; so is the model until the end.
+            prefetch: Get, decode and resize the next frame, and decode and check the last outputs,
+                in a thread while this frame is inferred. The results are the same, two frames
+                later; so is the model until the end.
         """
         if not prefetch:
             for frame in frames:
@@ -150,11 +153,12 @@ class Runner:
         engine = self._serving.engine(state)
         pre = engine.preprocessor(_PREFETCH_BUFFERS)
 
-        def prepare(frame: Frame) -> tuple[Frame, Prepared | str]:
-            return frame, self._prepare(engine, frame, pre)
-
-        for frame, prepared in ahead(frames, prepare):
-            yield self._finish(state, engine, frame, prepared)
+        yield from around(
+            frames,
+            before=lambda frame: self._prepare(engine, frame, pre),
+            work=lambda given: self._infer(state, engine, given),
+            after=lambda outcome: self._finish(state, engine, outcome),
+        )
 
     def swap(self, candidate: Bundle | Path, slot: str | None = None) -> SwapEvent:
         """Replace a slot's model between two frames; on any failure the old one keeps serving.
@@ -187,38 +191,55 @@ class Runner:
         """A snapshot; `captured = processed + dropped + pending` holds in it for every slot."""
         return self._serving.health()
 
-    def _prepare(self, engine: Engine, frame: Frame, pre: Preprocessor) -> Prepared | str:
+    def _prepare(self, engine: Engine, frame: Frame, pre: Preprocessor) -> Prepared | _Lost:
         """The prepared frame, or what is wrong with it."""
         try:
             return engine.prepare(frame, pre, self._clock)
         except SynclineError as error:
-            return str(error)
+            return _Lost(frame, DropReason.BAD_FRAME, str(error))
         except MemoryError:
-            return f"frame {frame.index} of {frame.camera!r}: there is no memory to decode it"
+            what = f"frame {frame.index} of {frame.camera!r}: there is no memory to decode it"
+            return _Lost(frame, DropReason.BAD_FRAME, what)
 
-    def _finish(
-        self, state: SlotState, engine: Engine, frame: Frame, prepared: Prepared | str
-    ) -> Result:
-        name = state.spec.name
+    def _infer(self, state: SlotState, engine: Engine, given: Prepared | _Lost) -> Ran | _Lost:
         with self._serving.lock:
             state.ledger.captured += 1
-        if isinstance(prepared, str):
-            return self._reject(state, engine, frame, DropReason.BAD_FRAME, prepared)
+        if isinstance(given, _Lost):
+            return given
+        try:
+            return engine.infer(given, self._clock)
+        except ModelError as error:
+            return _Lost(given.frame, DropReason.FAILED, str(error))
+        except MemoryError:
+            return _Lost(given.frame, DropReason.FAILED, "there is no memory for its run")
+
+    def _finish(self, state: SlotState, engine: Engine, outcome: Ran | _Lost) -> Result:
+        if isinstance(outcome, _Lost):
+            return self._reject(state, engine, outcome)
+        name, frame = state.spec.name, outcome.prepared.frame
         try:
             detector = state.detector(frame.camera)
-            result = engine.run(prepared, self._clock, name, detector=detector)
+            result = engine.finish(outcome, self._clock, name, detector=detector)
         except ModelError as error:
-            return self._reject(state, engine, frame, DropReason.FAILED, str(error))
+            return self._reject(state, engine, _Lost(frame, DropReason.FAILED, str(error)))
         except MemoryError:
-            reason = "there is no memory for its run"
-            return self._reject(state, engine, frame, DropReason.FAILED, reason)
+            what = "there is no memory to decode its outputs"
+            return self._reject(state, engine, _Lost(frame, DropReason.FAILED, what))
         with self._serving.lock:
             state.note(result)
         return result
 
-    def _reject(
-        self, state: SlotState, engine: Engine, frame: Frame, reason: DropReason, detail: str
-    ) -> Result:
+    def _reject(self, state: SlotState, engine: Engine, lost: _Lost) -> Result:
         with self._serving.lock:
-            state.drop(frame, reason)
-        return Result(frame, state.spec.name, engine.digest, None, False, detail, Latencies())
+            state.drop(lost.frame, lost.reason)
+        name, digest = state.spec.name, engine.digest
+        return Result(lost.frame, name, digest, None, False, lost.detail, Latencies())
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """A frame without a result, and why."""
+
+    frame: Frame
+    reason: DropReason
+    detail: str

@@ -158,7 +158,7 @@ def test_a_frame_that_memory_does_not_hold_is_counted(
     result = runner.process(Frame("front", 0, too_large, None, 0))
     assert "no memory to decode" in result.invalid_reason
     with monkeypatch.context() as patch:
-        patch.setattr("syncline.edge.engine.Engine.run", lambda *_, **__: too_large())
+        patch.setattr("syncline.edge.engine.Engine.infer", lambda *_, **__: too_large())
         assert "no memory for its run" in runner.process(frame(1)).invalid_reason
     assert runner.process(frame(2)).valid
     slot = runner.health().slots[0]
