@@ -7,9 +7,11 @@ it asks to go before them; what runs in slack does not.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
+from pathlib import Path
 from types import TracebackType
 
 USUAL = 0
@@ -33,6 +35,17 @@ def ask(nice: int) -> int:
     if os.getpriority(os.PRIO_PROCESS, me) == USUAL:
         _set(me, nice)
     return os.getpriority(os.PRIO_PROCESS, me)
+
+
+def ask_for_all(nice: int) -> int:
+    """`ask`, for every thread that the process has by now: libraries start some when imported."""
+    if sys.platform == "linux":
+        for task in Path("/proc/self/task").iterdir():
+            thread = int(task.name)
+            with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+                if os.getpriority(os.PRIO_PROCESS, thread) == USUAL:
+                    _set(thread, nice)
+    return ask(nice)
 
 
 class Slack:

@@ -59,9 +59,9 @@ def run(
 
     from syncline.edge.daemon import EdgeDaemon
     from syncline.edge.log_limit import limited
-    from syncline.edge.niceness import ask
+    from syncline.edge.niceness import ask_for_all
 
-    nice = ask(loaded.device.nice)  # before any thread starts: all of them inherit it
+    nice = ask_for_all(loaded.device.nice)  # threads that start from now on inherit it
     _log.info("niceness %d (device.nice is %d)", nice, loaded.device.nice)
     cv2.setNumThreads(1)  # waking a pool to resize one frame costs more CPU than it does work
     clock = OsClock()

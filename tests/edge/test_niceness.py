@@ -57,6 +57,23 @@ def test_threads_inherit_what_was_asked_for_and_slack_steps_back() -> None:
     assert _said("-5") == "[-5, -5, 0, -5]"
 
 
+def test_threads_that_libraries_started_before_are_asked_for_too() -> None:
+    if not _may_go_first():
+        pytest.skip("needs the right to a niceness below 0")
+    code = """
+import os, threading
+end = threading.Event()
+early = threading.Thread(target=end.wait)
+early.start()
+from syncline.edge import niceness
+got = niceness.ask_for_all(-5)
+print(got, os.getpriority(os.PRIO_PROCESS, early.native_id))
+end.set()
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "-5 -5"
+
+
 def test_one_that_it_was_started_with_stays() -> None:
     assert _said("-5", before=("nice", "-n", "7")) == "[7, 7, 7, 7]"
     assert _said("3") == "[3, 3, 3, 3]"
