@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import enum
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from syncline.errors import MessageError
 from syncline.link.bucket import TokenBucket
 from syncline.link.lanes import SendLane
+from syncline.link.side import Side
+from syncline.link.terms import LinkCaps, LinkState, LinkStats, Timing
 from syncline.link.window import LEAST_BYTES, DelayWindow
 from syncline.link.wire import (
     DATA_OVERHEAD,
@@ -41,73 +41,6 @@ _LOG = logging.getLogger(__name__)
 WIRE_OVERHEAD = 80
 """Bytes that ZMTP, CURVE and TCP/IP add to a message, about."""
 MAX_COMMANDS = 256
-
-
-class LinkState(enum.Enum):
-    """Where the device stands with its collector."""
-
-    DOWN = "down"
-    HELLO = "hello"
-    OPEN = "open"
-
-
-@dataclass(frozen=True, slots=True)
-class LinkCaps:
-    """Bytes per second; None is no cap."""
-
-    link: int | None = None
-    classes: Mapping[LinkClass, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Times of the link, nanoseconds."""
-
-    ack_timeout_ns: int = 5 * NS_PER_S
-    welcome_timeout_ns: int = 3 * NS_PER_S
-    busy_ns: int = 1 * NS_PER_S
-    backoff_least_ns: int = NS_PER_S // 5
-    backoff_most_ns: int = 5 * NS_PER_S
-
-
-@dataclass(slots=True)
-class LinkStats:
-    """Counters since the start."""
-
-    state: LinkState = LinkState.DOWN
-    sent_records: int = 0
-    sent_bytes: int = 0
-    acked_records: int = 0
-    skipped_records: int = 0
-    sessions: int = 0
-    resets: int = 0
-    malformed: int = 0
-    in_flight_bytes: int = 0
-    window_bytes: int = 0
-    problem: str = ""
-
-
-class Side(Protocol):
-    """Something that shares the link below the records: file uploads."""
-
-    def begin(self) -> None:
-        """A session is open: what was in flight is forgotten."""
-
-    def on_state(self, state: State, now_raw_ns: int) -> None:
-        """The collector tells how much of a file it has."""
-
-    def peek(self, max_bytes: int) -> Message | None:
-        """The next message, or None; taken when `sent` follows."""
-
-    def sent(self, now_raw_ns: int) -> None:
-        """The message that `peek` gave was sent."""
-
-    @property
-    def in_flight_bytes(self) -> int:
-        """Bytes sent and not acknowledged."""
-
-    def stalled(self, now_raw_ns: int) -> bool:
-        """True when an acknowledgement is overdue."""
 
 
 class Output(NamedTuple):

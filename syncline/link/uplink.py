@@ -17,8 +17,9 @@ from syncline.errors import LinkError, StorageError, UsageError
 from syncline.link.endpoint import check_endpoint
 from syncline.link.fetches import Fetches, Progress
 from syncline.link.keys import KeyPair
-from syncline.link.sender import LinkCaps, LinkStats, Output, Sender, Timing
+from syncline.link.sender import Output, Sender
 from syncline.link.sockets import Monitor, dealer
+from syncline.link.terms import LinkCaps, LinkStats, Timing
 from syncline.link.uploads import Uploads
 from syncline.link.wire import Fetch, Notice
 from syncline.spool import Committer, Spool

@@ -3,7 +3,8 @@
 from syncline.spool.commit import Committer
 from syncline.spool.disk import Disk, OsDisk
 from syncline.spool.lane import Position, SpoolRecord
-from syncline.spool.queue import START, ClassStats, Spool, SpoolStats
+from syncline.spool.queue import START, Spool
+from syncline.spool.stats import ClassStats, SpoolStats
 
 __all__ = [
     "START",

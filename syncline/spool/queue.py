@@ -6,14 +6,15 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from syncline.errors import MessageError, StorageError
 from syncline.spool.disk import Disk, OsDisk
 from syncline.spool.format import MAX_RECORD_BYTES, RECORD_BYTES
 from syncline.spool.lane import MAX_STREAMS, Lane, Losses, Position, SpoolRecord, record_cost
+from syncline.spool.lock import lock_folder
 from syncline.spool.segment import Segment
+from syncline.spool.stats import ClassStats, SpoolStats
 from syncline.timebase import OsClock, RawClock
 from syncline.topics import LinkClass
 
@@ -21,40 +22,6 @@ _LOG = logging.getLogger(__name__)
 START = Position(0, 0, 0)
 FLUSH_BYTES = 256 * 1024
 MAX_MEMORY_BYTES = 8 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class ClassStats:
-    """Counters of one class.
-
-    Attributes:
-        put: Records put since the spool was opened.
-        backlog: Records not acknowledged.
-        bytes: Bytes on disk and waiting.
-        dropped: Records given up at quota.
-        refused: New records refused because nothing could give way.
-        damaged: Records lost to damage, where their number is known.
-        damaged_bytes: Bytes lost to damage.
-    """
-
-    put: int
-    backlog: int
-    bytes: int
-    dropped: int
-    refused: int
-    damaged: int
-    damaged_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolStats:
-    """What the spool holds and has lost."""
-
-    total_bytes: int
-    quota_bytes: int
-    backlog: int
-    failing: str
-    classes: Mapping[LinkClass, ClassStats] = field(default_factory=dict)
 
 
 class Spool:
@@ -98,7 +65,7 @@ class Spool:
         size = segment_bytes or min(max(quota_bytes // 32, 64 * 1024), 4 << 20)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._guard = _lock_folder(folder)
+            self._guard: int | None = lock_folder(folder)
             first = clock.raw_ns() // 1000
             self._lanes = {
                 c: Lane(self._disk, folder / f"c{c.value}", c.value, self.boot_id, first, size)
@@ -411,23 +378,3 @@ def _storage(error: OSError, folder: Path) -> StorageError:
         f"spool {folder}: {error.strerror or error}",
         remedy="Check the disk and the folder's rights",
     )
-
-
-def _lock_folder(folder: Path) -> int | None:
-    """Hold the folder for this process.
-
-    Raises:
-        StorageError: Another process holds it.
-    """
-    import fcntl
-
-    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(fd)
-        raise StorageError(
-            f"spool {folder} is in use by another process",
-            remedy="Stop it or choose another folder",
-        ) from error
-    return fd

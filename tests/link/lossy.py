@@ -11,7 +11,8 @@ from pathlib import Path
 from syncline.cloud.catalog import Catalog
 from syncline.cloud.sessions import Accepted, Greeting, Reply, Sessions
 from syncline.cloud.store import FrameStore, checked
-from syncline.link.sender import LinkCaps, Sender
+from syncline.link.sender import Sender
+from syncline.link.terms import LinkCaps
 from syncline.spool import OsDisk, Spool
 from syncline.timebase import ManualClock
 

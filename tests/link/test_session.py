@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncline.cloud.sessions import Sessions
-from syncline.link.sender import LinkCaps, LinkState, Sender
+from syncline.link.sender import Sender
+from syncline.link.terms import LinkCaps, LinkState
 from syncline.link.wire import Ack, Error, Hello, Welcome, pack, unpack
 from syncline.messages.syncline_pb2 import Detections
 from syncline.spool import Spool
