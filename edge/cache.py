@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,11 +88,22 @@ class ModelCache:
     def _digest_path(self) -> Path:
         return self.root / f"{self.key}.sha256"
 
-    def folder(self) -> Path:
-        """A folder for an accelerator's own compiled form."""
+    def folder(self) -> Path | None:
+        """A folder for an accelerator's own compiled form; None = there is no room for one."""
         folder = self.root / self.key
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return None
         return folder
+
+    @property
+    def holds_compiled(self) -> bool:
+        """Whether an accelerator left something in its folder."""
+        try:
+            return any((self.root / self.key).iterdir())
+        except OSError:
+            return False
 
     def read(self) -> Entry | None:
         """The entry, or None when there is none or it is damaged."""
@@ -108,10 +120,11 @@ class ModelCache:
         return Entry(data, note)
 
     def forget(self) -> None:
-        """Remove the entry."""
+        """Remove the entry, and what an accelerator keeps under its key."""
         for path in (self._digest_path, self.path):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+        shutil.rmtree(self.root / self.key, ignore_errors=True)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Draft]:

@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 DRAIN_S = 5.0
 TICK_S = 1.0
 """A new model on probation, uploads and the end of all cameras wait for no rare health message."""
-_OF_THE_RUNNER = frozenset({"loaded", "unloadable", "reloaded"})
+_OF_THE_RUNNER = frozenset({"loaded", "unloadable", "reloaded", "reload-failed"})
 """What a service does to a model it reports itself, with its reasons."""
 
 

@@ -23,7 +23,7 @@ from syncline.edge.serving import Callbacks, Serving
 from syncline.edge.slot import ModelSlot
 from syncline.edge.watchdog import Watchdog
 from syncline.edge.worker import Job, Worker
-from syncline.errors import DeadlineError, ModelError, SynclineError, UsageError
+from syncline.errors import DeadlineError, InferenceError, ModelError, SynclineError, UsageError
 from syncline.sensors.jpeg import JpegPicture
 from syncline.timebase import NS_PER_S, RawClock
 
@@ -253,7 +253,10 @@ class Dispatcher:
                 job.lane.learn_service(outcome.latencies.service_ns)
             else:
                 self._note(job.lane, [(job.frame, outcome[0])], told, outcome[1])
+            ails = self.serving.judge(job.state, job.engine, outcome, job.run_error)
         try:
+            if ails:
+                self.serving.recover(job.lane.slot)
             if isinstance(outcome, Result):
                 self._tell_result(job, outcome)
             self._tell_drops(told)
@@ -268,6 +271,7 @@ class Dispatcher:
         except DeadlineError as error:
             return self._stop_reason(job.lane), str(error)
         except (ModelError, MemoryError) as error:
+            job.run_error = str(error) if isinstance(error, InferenceError) else ""
             return DropReason.FAILED, str(error)
         except SynclineError as error:
             return DropReason.BAD_FRAME, str(error)
@@ -378,7 +382,7 @@ class Dispatcher:
         )
         if replacement is not None:
             replacement.start()
-            self.serving.reload_in_background(job.lane.slot)
+            self.serving.recover(job.lane.slot, hung=True)
         self._tell_drops(told)
 
     def _replace(self, worker: Worker) -> Worker | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from syncline.edge.session import StopSwitch
 from syncline.errors import (
     DeadlineError,
     HealthProofError,
+    InferenceError,
     ModelError,
     SensorDataError,
     SynclineError,
@@ -39,6 +41,7 @@ from syncline.errors import (
 from syncline.sensors.jpeg import JpegPicture
 from syncline.timebase import RawClock
 
+_log = logging.getLogger(__name__)
 _WARM_RUNS = 2
 PROOF_LIMIT_S = 60.0
 """Longest that the golden run may take: far more than any model that could serve."""
@@ -104,15 +107,57 @@ class Engine:
             ModelError: Of the kind that names why the model must not run.
         """
         try:
-            backend = Backend.load(bundle, options)
-            decoder = decoder_for(bundle.manifest)
-            decoder.check(backend.output_shapes)
-            return cls(bundle, backend, decoder, _prove(bundle, backend, decoder))
+            return cls._from_cache_or_fresh(bundle, options or BackendOptions())
         except MemoryError as error:
             raise ModelError(
                 f"there is not enough memory to load {bundle.manifest.name!r}",
                 remedy="Use a smaller model, or free memory on the device",
             ) from error
+
+    @classmethod
+    def _from_cache_or_fresh(cls, bundle: Bundle, options: BackendOptions) -> Engine:
+        """A proven engine; what came from the cache and fails the proof is built anew, once.
+
+        A compiled model may compute wrongly though every byte of it is as it was written. Left
+        there, it would keep the device without its model until somebody deleted the cache.
+        """
+        backend = Backend.load(bundle, options)
+        try:
+            return cls._proven(bundle, backend)
+        except ModelError as error:
+            if not backend.from_cache:
+                raise
+            failure = error
+        name = bundle.manifest.name
+        _log.warning("%r from the cache is refused: %s; it is built anew", name, failure)
+        if _is_of_the_run(failure):
+            # Perhaps the provider is dead: what may have taken minutes to compile is kept until
+            # another form of the model runs.
+            aside = dataclasses.replace(options, cache_dir=None)
+            engine = cls._proven(bundle, Backend.load(bundle, aside, fresh=True))
+            backend.forget()
+            return engine
+        backend = Backend.load(bundle, options, fresh=True)
+        try:
+            return cls._proven(bundle, backend)
+        except ModelError:
+            backend.forget()  # the model is at fault: what it left would only be tried again
+            raise
+
+    def check_alive(self) -> None:
+        """Run the golden frame once more: whether the provider still runs anything.
+
+        Raises:
+            ModelError: It does not.
+        """
+        tensor, _ = Preprocessor(self.bundle.manifest.input)(self.bundle.golden().frame)
+        _limited_run(self.backend, tensor)
+
+    @classmethod
+    def _proven(cls, bundle: Bundle, backend: Backend) -> Engine:
+        decoder = decoder_for(bundle.manifest)
+        decoder.check(backend.output_shapes)
+        return cls(bundle, backend, decoder, _prove(bundle, backend, decoder))
 
     @property
     def digest(self) -> str:
@@ -272,6 +317,11 @@ def _prove(bundle: Bundle, backend: Backend, decoder: Decoder) -> GoldenProof:
     for _ in range(_WARM_RUNS):
         backend.run(tensor)
     return proof
+
+
+def _is_of_the_run(error: ModelError) -> bool:
+    """Whether a proof failed because the run did, rather than by what it gave."""
+    return isinstance(error, InferenceError) or isinstance(error.__cause__, InferenceError)
 
 
 def _held_against(

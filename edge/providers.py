@@ -104,6 +104,11 @@ class Plan:
         """Whether the first provider asked for is missing."""
         return self.providers[0] != self.requested
 
+    def without(self, lost: Sequence[str]) -> Plan:
+        """The plan without providers that failed in service; the CPU stays."""
+        kept = (name for name in self.providers if name == CPU or name not in lost)
+        return Plan(self.requested, tuple(kept))
+
 
 def plan(
     wanted: Sequence[str],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -16,6 +17,7 @@ from syncline.edge.engine import Engine
 from syncline.edge.health import Health, rss_bytes, temperature_c
 from syncline.edge.job import Drop, Result
 from syncline.edge.model.bundle import Bundle
+from syncline.edge.reload import Reloader
 from syncline.edge.shadow import check_comparable
 from syncline.edge.slot import ModelSlot, SlotState
 from syncline.edge.swap import (
@@ -74,7 +76,7 @@ class Serving:
         self._tell = callbacks
         self._policy = policy
         self._swapping = threading.Lock()
-        self._reloading: set[str] = set()
+        self._reloader = Reloader(clock, self.lock, self.counters, self._tell_reload)
         self._loading: list[threading.Thread] = []
 
     def load(self) -> None:
@@ -85,7 +87,11 @@ class Serving:
         """
         for state in self.slots.values():
             if state.engine is None:
-                state.install(self._first(state))
+                engine = self._first(state)
+                state.install(engine)
+                if engine.backend.rebuilt:
+                    with self.lock:
+                        self.counters["cache-rebuilt"] += 1
                 self._event(state, "loaded")
 
     def _first(self, state: SlotState) -> Engine:
@@ -190,39 +196,41 @@ class Serving:
                 )
             return self._replace(state, state.previous, policy, "rolled-back")
 
-    def reload_in_background(self, slot: str) -> None:
-        """Load the same bundle anew: a hung run may have left its session broken.
+    def judge(self, state: SlotState, engine: Engine, outcome: object, run_error: str) -> bool:
+        """What a run says of the provider; returns whether to `recover`. Under the lock.
+
+        Args:
+            state: Its slot.
+            engine: That ran.
+            outcome: A `Result` when it came to its end.
+            run_error: What the runtime said when it failed.
+        """
+        recovery = state.recovery
+        if engine is not state.engine:
+            return False  # of a model that serves no more
+        if isinstance(outcome, Result):
+            return not recovery.is_quiet and recovery.worked(self._clock.raw_ns())
+        if not run_error:
+            return False
+        has_next = len(engine.backend.providers) > 1 and not engine.backend.is_strict
+        return recovery.failed(self._clock.raw_ns(), run_error, has_next=has_next)
+
+    def recover(self, slot: str, *, hung: bool = False) -> None:
+        """Find out in the background whether the slot's provider lives, and load its model anew.
 
         Meanwhile the slot serves on. Loading may hang too, so that no worker waits for it; while
         it does, no second one is begun.
+
+        Args:
+            slot: Name of the slot.
+            hung: A run did not come back: its session may be broken whatever it answers.
         """
-        with self.lock:
-            if slot in self._reloading:
-                return
-            self._reloading.add(slot)
-        self._begin(partial(self._reload, slot), "edge-reload")
-
-    def _reload(self, slot: str) -> None:
-        try:
-            self._load_anew(slot)
-        finally:
-            with self.lock:
-                self._reloading.discard(slot)
-
-    def _load_anew(self, slot: str) -> None:
         state = self.slots[slot]
-        bundle = self.engine(state).bundle
-        try:
-            engine = Engine.load(bundle, state.spec.backend)
-        except ModelError:
-            with self.lock:
-                self.counters["reload-failed"] += 1
-            _log.exception("slot %s: its model cannot be loaded anew; the old one stays", slot)
-            return
         with self.lock:
-            if self.engine(state).bundle is bundle:
-                state.install(engine)
-        self._event(state, "reloaded")
+            if state.recovery.busy:
+                return
+            state.recovery.begin()
+        self._begin(partial(self._reloader.attempt, state, hung=hung), "edge-reload")
 
     def health(self) -> Health:
         """See `Runner.health`."""
@@ -244,7 +252,7 @@ class Serving:
     ) -> SwapEvent:
         serving = self.engine(state).bundle.manifest
         try:
-            engine = load_successor(candidate, serving, policy, state.spec.backend)
+            engine = load_successor(candidate, serving, policy, state.options)
         except ModelError as error:
             with self.lock:
                 self.counters["swap-refused"] += 1
@@ -253,12 +261,22 @@ class Serving:
             raise
         with self.lock:
             state.install(engine)
+            state.recovery.served(engine.backend.ep_requested, engine.backend.provider)
             self.counters[action] += 1
+            if engine.backend.rebuilt:
+                self.counters["cache-rebuilt"] += 1
         return self._event(state, action)
 
     def _refusal(self, state: SlotState, candidate: Bundle | Path, error: ModelError) -> None:
         _log.error("slot %s: new model refused, the old one stays: %s", state.spec.name, error)
         self._tell.on_event(self._event_of(state, candidate, "refused", str(error)))
+
+    def _tell_reload(
+        self, state: SlotState, bundle: Bundle, action: str, reason: str, providers: tuple[str, str]
+    ) -> None:
+        event = self._event_of(state, bundle, action, reason)
+        before, after = providers
+        self._tell.on_event(dataclasses.replace(event, provider_before=before, provider=after))
 
     def _event(self, state: SlotState, action: str) -> SwapEvent:
         event = self._event_of(state, self.engine(state).bundle, action)

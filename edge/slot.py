@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from syncline.edge.job import DropReason, Frame, Result
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.outputs import StuckDetector
 from syncline.edge.queue import FrameQueue, Lane, QueuePolicy
+from syncline.edge.recovery import Recovery
 from syncline.edge.starvation import Starvation
 from syncline.edge.swap import SwapPolicy
 from syncline.errors import UsageError
@@ -114,6 +116,7 @@ class SlotState:
         invalid: Why the last result of a camera was not valid, by camera.
         starvation: Cameras of which nothing is processed.
         judged: Frames by which this model can be judged, by camera: processed, or lost through it.
+        recovery: What becomes of it when its provider dies.
     """
 
     spec: ModelSlot
@@ -124,11 +127,17 @@ class SlotState:
     invalid: dict[str, str] = field(default_factory=dict)
     starvation: Starvation = field(init=False)
     judged: dict[str, int] = field(default_factory=dict)
+    recovery: Recovery = field(default_factory=Recovery)
     # Workers ask for detectors outside the runner's lock; a lock of its own keeps runs unhindered.
     _guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:
         self.starvation = Starvation(self.spec.patience_ns)
+
+    @property
+    def options(self) -> BackendOptions:
+        """How a model of this slot is to be run now: without providers that died."""
+        return dataclasses.replace(self.spec.backend, lost=self.recovery.lost)
 
     def install(self, engine: Engine) -> None:
         """Serve with another engine from the next frame on."""
@@ -162,11 +171,14 @@ class SlotState:
 
     def trouble(self) -> str:
         """What is wrong with the slot; empty when nothing is."""
-        return self._stuck() or self.starvation.trouble() or self._invalid()
+        return self._stuck() or self._bereft() or self.starvation.trouble() or self._invalid()
 
     def fault(self) -> str:
         """What the model itself is to blame for: a broken camera is none of it."""
         return self._stuck() or self.starvation.fault() or self._invalid()
+
+    def _bereft(self) -> str:
+        return "" if self.engine is None else self.recovery.trouble(self.engine.backend.provider)
 
     def _stuck(self) -> str:
         with self._guard:

@@ -46,11 +46,14 @@ class SwapEvent:
     Attributes:
         raw_ns: When, CLOCK_MONOTONIC_RAW.
         slot: The slot.
-        action: `loaded`, `unloadable`, `swapped`, `refused`, `rolled-back` or `reloaded`.
+        action: `loaded`, `unloadable`, `swapped`, `refused`, `rolled-back`, `reloaded` or
+            `reload-failed`.
         name: Of the model.
         version: Of the model.
         digest: Of the bundle; empty when it could not be opened.
-        reason: Why it was refused.
+        reason: Why it was refused, or loaded anew.
+        provider_before: Of `reloaded`: the provider that ran the model until then.
+        provider: Of `reloaded`: the provider that runs it from now on.
     """
 
     raw_ns: int
@@ -60,6 +63,8 @@ class SwapEvent:
     version: str
     digest: str
     reason: str = ""
+    provider_before: str = ""
+    provider: str = ""
 
 
 def open_candidate(candidate: Bundle | Path, policy: SwapPolicy) -> Bundle:

@@ -25,6 +25,7 @@ class Job:
         frame: The frame.
         engine: The model that serves it, as of when it was taken.
         worker: Who holds it.
+        run_error: What the runtime said when its run failed.
     """
 
     number: int
@@ -33,6 +34,7 @@ class Job:
     frame: Frame
     engine: Engine
     worker: Worker
+    run_error: str = ""
 
     @property
     def stop(self) -> StopSwitch:

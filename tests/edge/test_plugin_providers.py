@@ -323,9 +323,9 @@ class Compiling:
 def compiling(monkeypatch: pytest.MonkeyPatch) -> Compiling:
     stand_in = Compiling()
     offer(monkeypatch, device())
-    monkeypatch.setattr("syncline.edge.backend.open_session", stand_in)
+    monkeypatch.setattr("syncline.edge.opener.open_session", stand_in)
     monkeypatch.setattr("syncline.edge.backend.available_providers", lambda: (WEBGPU, CPU))
-    monkeypatch.setattr("syncline.edge.backend._node_counts", lambda _: {WEBGPU: 97, CPU: 3})
+    monkeypatch.setattr("syncline.edge.opener._node_counts", lambda _: {WEBGPU: 97, CPU: 3})
     return stand_in
 
 
@@ -339,11 +339,11 @@ def test_edge_31_what_a_plugin_compiled_is_kept_with_its_placement(
     model = bundle.model_bytes()
     first = Backend.load(bundle, options)
     assert (first.from_cache, first.node_share, compiling.loaded) == (False, 0.97, [model])
-    monkeypatch.setattr("syncline.edge.backend._node_counts", lambda _: {WEBGPU: 1, CPU: 3})
+    monkeypatch.setattr("syncline.edge.opener._node_counts", lambda _: {WEBGPU: 1, CPU: 3})
     again = Backend.load(bundle, options)
     assert (again.from_cache, again.node_share, again.ep_actual) == (True, 0.97, WEBGPU)
     assert compiling.loaded[1:] == [model + b"compiled"]
-    monkeypatch.setattr("syncline.edge.backend._node_counts", lambda _: {WEBGPU: 97, CPU: 3})
+    monkeypatch.setattr("syncline.edge.opener._node_counts", lambda _: {WEBGPU: 97, CPU: 3})
     (beside,) = cache.glob("*.sha256")
     beside.write_text(beside.read_text().replace("97", "100"))
     assert not Backend.load(bundle, options).from_cache
@@ -415,7 +415,7 @@ class Refusing:
 def refusing(monkeypatch: pytest.MonkeyPatch) -> Refusing:
     stand_in = Refusing()
     offer(monkeypatch, device())
-    monkeypatch.setattr("syncline.edge.backend.open_session", stand_in)
+    monkeypatch.setattr("syncline.edge.opener.open_session", stand_in)
     monkeypatch.setattr("syncline.edge.backend.available_providers", lambda: (WEBGPU, CUDA, CPU))
     return stand_in
 
