@@ -35,9 +35,9 @@ from syncline.sensors.adapters.stream import StreamCamera
 from syncline.sensors.adapters.v4l2 import V4l2Camera
 from syncline.sensors.adapters.v4l2_layer import FLAG_STAMP_MONOTONIC, Captured, Layout, Wanted
 from syncline.timebase import NS_PER_S, Clock, OsClock, paired_read
+from tests.adapters.iio_fakes import FakeDevice
+from tests.adapters.iio_fakes import sample as scan
 from tests.adapters.recordings_made import rmc
-from tests.adapters.test_iio import FakeDevice
-from tests.adapters.test_iio import sample as scan
 from tests.adapters.test_stream import FakePacket
 
 

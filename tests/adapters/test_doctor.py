@@ -13,8 +13,8 @@ from syncline.cli import main
 from syncline.cli.doctor import screen
 from syncline.cli.doctor_checks import Finding, Machine, examine
 from syncline.timebase import Clock, PairedRead
+from tests.adapters.iio_fakes import FakeDevice
 from tests.adapters.test_containers import jittered, write
-from tests.adapters.test_iio import FakeDevice
 
 
 def refused() -> str:

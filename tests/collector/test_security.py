@@ -3,70 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import zmq
 
-from syncline.cloud.catalog import Catalog
-from syncline.cloud.collector import Collector
 from syncline.cloud.devices import Devices
-from syncline.errors import AuthenticationError, ConfigError, ConflictError, InputError
-from syncline.link import KeyPair, PublicKey, load_keypair, new_keypair
-from syncline.link.keys import save_keypair
-from syncline.link.signing import load_signing_key, load_verify_key, new_signing_key
-from syncline.link.sockets import dealer
-from syncline.link.wire import Ack, Data, Error, Hello, Welcome, pack, pack_body, unpack
-from syncline.messages.syncline_pb2 import Detections
-from syncline.topics import LinkClass
+from syncline.link import new_keypair
+from syncline.link.wire import Ack, Error, Hello, Welcome, pack, unpack
 
 from ..link.proxy import Proxy  # noqa: TID252
+from ..link.records import put  # noqa: TID252
 from ..link.rig import Rig, wait  # noqa: TID252
-
-STREAM = "/camera/a/detections"
-PAYLOAD = Detections(camera="a").SerializeToString()
-
-
-@contextlib.contextmanager
-def raw_dealer(
-    rig: Rig, keys: KeyPair, *, server: str | None = None, routing_id: bytes = b""
-) -> Iterator[zmq.Socket[bytes]]:
-    """A device by hand, for saying what `Uplink` never would."""
-    with zmq.Context() as context:
-        sock = dealer(context, server or rig.server.public, keys)
-        if routing_id:
-            sock.set(zmq.ROUTING_ID, routing_id)
-        sock.set(zmq.RCVTIMEO, 1500)
-        sock.connect(rig.listen)
-        yield sock
-        sock.close(linger=0)
-
-
-def hello(sock: zmq.Socket[bytes], name: str, session: int = 1) -> object:
-    sock.send(pack(Hello(session, name, "boot", [])))
-    return unpack(sock.recv())
-
-
-def data(session: int, tx: int, seq: int, n: int = 1, stream: str = STREAM) -> bytes:
-    body = pack_body([(seq + i, PAYLOAD) for i in range(n)])
-    return pack(Data(session, tx, 1, n, seq, "boot", stream, body))
-
-
-def counts(rig: Rig) -> dict[str, int]:
-    assert rig.collector is not None
-    return rig.collector.health().counts
-
-
-def rows(collector: Collector, device: str = "car") -> list[int]:
-    return [r.seq for r in collector.catalog.records(device, "boot", STREAM)]
-
+from .raw_device import counts, data, hello, raw_dealer, rows
 
 # -- link-34 -------------------------------------------------------------------------------------
 
@@ -100,7 +54,7 @@ def test_link_34_the_device_says_that_it_is_refused(rig: Rig) -> None:
     """link-34: the refused device keeps its records and names the reason."""
     rig.start()
     spool, uplink = rig.device(keys=new_keypair("thief"))
-    spool.put(LinkClass.RESULTS, STREAM, 0, PAYLOAD)
+    put(spool, 1)
     wait(lambda: "does not know" in uplink.stats().problem, 10)
     assert spool.stats().backlog == 1
 
@@ -261,8 +215,7 @@ def test_link_38_captured_bytes_sent_again_give_no_row(rig: Rig) -> None:
     collector = rig.start()
     proxy = Proxy(rig.listen, capture=True)
     spool, uplink = rig.device(endpoint=proxy.endpoint)
-    for i in range(500):
-        spool.put(LinkClass.RESULTS, STREAM, i, PAYLOAD)
+    put(spool, 500)
     wait(lambda: spool.stats().backlog == 0, 10)
     uplink.close()
     captured = bytes(proxy.captured)
@@ -349,63 +302,3 @@ def test_link_39_two_thousand(rig: Rig) -> None:
     print(f"served after {served:.2f} s, CPU {share:.1%}")
     assert served <= 5
     assert share <= 0.2
-
-
-# -- keys ----------------------------------------------------------------------------------------
-
-
-def test_keys_are_private_and_never_overwritten(tmp_path: Path) -> None:
-    keys = new_keypair("car")
-    secret, public = save_keypair(keys, tmp_path)
-    assert secret.stat().st_mode & 0o777 == 0o600
-    assert load_keypair(secret) == keys
-    assert keys.secret not in repr(keys)
-    with pytest.raises(ConflictError, match="exists"):
-        save_keypair(new_keypair("car"), tmp_path)
-    with pytest.raises(ConfigError, match="no secret"):
-        load_keypair(public)
-    os.chmod(secret, 0o644)  # noqa: PTH101
-    with pytest.raises(AuthenticationError, match="chmod 600"):
-        load_keypair(secret)
-
-
-@pytest.mark.parametrize("name", ["", "A", "a/b", "a b", "-a", "x" * 65, "ü"])
-def test_names_that_no_file_or_log_should_hold_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="not a device name"):
-        new_keypair(name)
-
-
-@pytest.mark.parametrize("text", ["", "name = 3", "name = 'a'\npublic = 'short'", "\xff", "x=1"])
-def test_files_that_hold_no_key_are_refused_in_one_line(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "a.key"
-    path.write_text(text, encoding="latin-1")
-    with pytest.raises(ConfigError) as caught:
-        load_keypair(path)
-    assert "\n" not in str(caught.value).strip()
-
-
-def test_signing_keys(tmp_path: Path) -> None:
-    secret, public = new_signing_key("models", tmp_path)
-    assert secret.stat().st_mode & 0o777 == 0o600
-    signature = load_signing_key(secret).sign(b"bundle")
-    load_verify_key(public).verify(signature, b"bundle")
-    with pytest.raises(ConfigError):
-        load_verify_key(tmp_path / "none")
-
-
-def test_enrolment_is_one_key_per_name(tmp_path: Path) -> None:
-    one, two = new_keypair("a"), new_keypair("a")
-    with Catalog.open(tmp_path) as catalog:
-        devices = Devices(catalog)
-        devices.enrol(PublicKey("a", one.public))
-        devices.enrol(PublicKey("a", one.public))
-        with pytest.raises(ConflictError):
-            devices.enrol(PublicKey("a", two.public))
-        with pytest.raises(ConflictError):
-            devices.enrol(PublicKey("b", one.public))
-        devices.revoke("a")
-        with pytest.raises(ConflictError, match="revoked"):
-            devices.enrol(PublicKey("a", one.public))
-        with pytest.raises(InputError, match="not enrolled"):
-            devices.revoke("nobody")
-        assert devices.allowed() == {}

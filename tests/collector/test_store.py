@@ -25,14 +25,11 @@ from syncline.cloud.objects import Objects
 from syncline.cloud.store import FrameStore, checked
 from syncline.errors import InputError, IntegrityError, StorageError
 from syncline.link.wire import pack_body
-from syncline.messages.syncline_pb2 import Detections
 from syncline.spool import OsDisk
-from syncline.topics import LinkClass
 
+from ..link.records import PAYLOAD, STREAM  # noqa: TID252
+from ..link.records import put as put_records  # noqa: TID252
 from ..link.rig import Rig, wait  # noqa: TID252
-
-STREAM = "/camera/a/detections"
-PAYLOAD = Detections(camera="a").SerializeToString()
 
 
 class QuickDisk(OsDisk):
@@ -197,12 +194,10 @@ def test_a_full_disk_stops_the_acks_and_the_device_keeps_its_records(rig: Rig) -
     collector.start()
     rig.collector, rig.listen = collector, collector.endpoint
     spool, uplink = rig.device()
-    for i in range(100):
-        spool.put(LinkClass.RESULTS, STREAM, i, PAYLOAD)
+    put_records(spool, 100)
     wait(lambda: spool.stats().backlog == 0, 10)
     disk.fail = errno.ENOSPC
-    for i in range(100, 200):
-        spool.put(LinkClass.RESULTS, STREAM, i, PAYLOAD)
+    put_records(spool, 100, 100)
     wait(lambda: collector.health().state == "red", 5)
     assert spool.stats().backlog == 100
     assert "storage refuses" in collector.health().reasons[0]
@@ -220,13 +215,11 @@ def test_link_43_a_database_that_refuses(rig: Rig, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("syncline.cloud.truth.BUSY_MS", 200)
     collector = rig.start()
     spool, _ = rig.device()
-    for i in range(50):
-        spool.put(LinkClass.RESULTS, STREAM, i, PAYLOAD)
+    put_records(spool, 50)
     wait(lambda: spool.stats().backlog == 0, 10)
     other = sqlite3.connect(rig.folder / "data" / "catalog.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    for i in range(50, 100):
-        spool.put(LinkClass.RESULTS, STREAM, i, PAYLOAD)
+    put_records(spool, 50, 50)
     wait(lambda: collector.health().state == "red", 10)
     time.sleep(1)
     assert spool.stats().backlog == 50

@@ -19,7 +19,7 @@ from syncline.link.wire import MAX_MESSAGE_BYTES, Ack, Welcome, unpack
 from ..link.rig import Rig, wait  # noqa: TID252
 from . import curve_peer
 from .curve_peer import sodium_path
-from .test_security import counts, data, hello, raw_dealer, rows
+from .raw_device import counts, data, hello, raw_dealer, rows
 
 _FLOOD = """
 import socket, struct, sys, time

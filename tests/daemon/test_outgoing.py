@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import errno
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from syncline.cli.run import _Lines, health_line
 from syncline.edge.config import EdgeConfig
-from syncline.edge.link_watch import ABSENT_NS, LinkWatch
-from syncline.edge.log_limit import PERIOD_NS, LogLimit, limited
 from syncline.edge.metrics import metrics_text
 from syncline.edge.outgoing import Outgoing
 from syncline.edge.queued_segments import QueuedSegments
@@ -21,7 +17,7 @@ from syncline.errors import StorageError
 from syncline.link import new_keypair
 from syncline.link.keys import save_keypair
 from syncline.messages import syncline_pb2 as pb
-from syncline.timebase import ManualClock, OsClock
+from syncline.timebase import OsClock
 
 
 def config_of(tmp: Path, upload: bool | str = True) -> EdgeConfig:
@@ -261,101 +257,6 @@ def test_health_names_the_part_and_counts_the_uploads(
         assert name in message.counters
     assert message.counters["link.down"] == 1
     assert 'level{level="upload.waiting"} 0' in metrics_text(message)
-
-
-# -- the link in health ------------------------------------------------------------------------
-
-
-def test_a_refused_device_is_told_at_once_and_once(caplog: pytest.LogCaptureFixture) -> None:
-    watch = LinkWatch("tcp://c:1", Path("keys/car-1.key"), 0)
-    problem = "refused: the collector does not know this device's key"
-    for at in range(5):
-        text = watch.step(is_open=False, problem=problem, raw_ns=at)
-        assert text.startswith(problem)
-        assert "syncline keys enrol car-1.pub" in text
-    assert watch.step(is_open=True, problem="", raw_ns=9) == ""
-    assert [r.getMessage() for r in caplog.records] == [f"link: {text}", "link: works again"]
-
-
-@pytest.mark.parametrize("problem", ["", "no answer from the collector", "session: unknown"])
-def test_an_absent_collector_has_half_a_minute(problem: str) -> None:
-    watch = LinkWatch("tcp://c:1", Path("k.key"), 0)
-    assert watch.step(is_open=False, problem=problem, raw_ns=ABSENT_NS - 1) == ""
-    assert "tcp://c:1" in watch.step(is_open=False, problem=problem, raw_ns=ABSENT_NS)
-    assert watch.step(is_open=True, problem="", raw_ns=2 * ABSENT_NS) == ""
-    assert watch.step(is_open=False, problem=problem, raw_ns=3 * ABSENT_NS - 1) == ""
-
-
-# -- the log and the line ----------------------------------------------------------------------
-
-
-def test_a_flood_is_one_line_per_reason_and_period() -> None:
-    clock, lines = ManualClock(), []
-
-    class Keeps(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(record.getMessage())
-
-    handler = Keeps()
-    handler.addFilter(LogLimit(clock))
-    log = logging.getLogger("tests.daemon.flood")
-    log.propagate = False
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    for at in range(1000):
-        log.error("spool full: dropped class=%d records=%d", 2, at)
-        log.warning("camera %s: frame refused: %s", f"cam{at % 2}", f"stamp {at} too old")
-        log.info("told always")
-    assert lines.count("told always") == 1000
-    told = [line for line in lines if line != "told always"]
-    assert told == [
-        "spool full: dropped class=2 records=0",
-        "camera cam0: frame refused: stamp 0 too old",
-        "camera cam1: frame refused: stamp 1 too old",
-    ]
-    clock.advance(PERIOD_NS)
-    log.error("spool full: dropped class=%d records=%d", 2, 7)
-    assert lines[-1] == (
-        "spool full: dropped class=2 records=7 (999 more like it since the last line)"
-    )
-    log.removeHandler(handler)
-
-
-def test_the_log_is_limited_only_while_the_daemon_runs() -> None:
-    handlers = logging.getLogger().handlers
-    before = [list(handler.filters) for handler in handlers]
-    assert handlers
-    with limited(ManualClock()):
-        assert all(isinstance(handler.filters[-1], LogLimit) for handler in handlers)
-    assert [handler.filters for handler in handlers] == before
-
-
-def test_the_log_limit_is_bounded() -> None:
-    from syncline.edge.log_limit import MAX_REASONS
-
-    limit = LogLimit(ManualClock())
-    for at in range(2 * MAX_REASONS):
-        name = "n" + "x" * at
-        limit.filter(logging.LogRecord(name, logging.ERROR, "", 0, "m", (), None))
-    assert len(limit._told) == MAX_REASONS
-
-
-def test_the_line_shows_the_backlog_and_not_the_disk() -> None:
-    message = pb.Health(state="ok", spool_bytes=123_456)
-    message.counters["spool.backlog"] = 17
-    assert "backlog=17" in health_line(message)
-    assert "123456" not in health_line(message)
-
-
-def test_a_new_problem_is_printed_without_waiting(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = _Lines()
-    details = ["", "", "link: refused", "link: refused", "", "camera c: 3 lost", "camera c: 4 lost"]
-    for detail in details:
-        lines.show(pb.Health(state="degraded" if detail else "ok", detail=detail))
-    lines.show(pb.Health(state="degraded", detail="link: refused"))
-    printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 5
-    assert "link: refused" in printed[-1]
 
 
 def test_a_device_without_a_link_is_ok(tmp_path: Path) -> None:

@@ -1,0 +1,26 @@
+"""The line that `syncline run` prints: the backlog, and new problems at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from syncline.cli.run import _Lines, health_line
+from syncline.messages import syncline_pb2 as pb
+
+
+def test_the_line_shows_the_backlog_and_not_the_disk() -> None:
+    message = pb.Health(state="ok", spool_bytes=123_456)
+    message.counters["spool.backlog"] = 17
+    assert "backlog=17" in health_line(message)
+    assert "123456" not in health_line(message)
+
+
+def test_a_new_problem_is_printed_without_waiting(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = _Lines()
+    details = ["", "", "link: refused", "link: refused", "", "camera c: 3 lost", "camera c: 4 lost"]
+    for detail in details:
+        lines.show(pb.Health(state="degraded" if detail else "ok", detail=detail))
+    lines.show(pb.Health(state="degraded", detail="link: refused"))
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 5
+    assert "link: refused" in printed[-1]
