@@ -9,7 +9,6 @@ Run by `test_real_plugins.py` with the interpreter of an environment that holds 
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import threading
 import time
@@ -20,31 +19,14 @@ import numpy as np
 
 from syncline.edge.backend import Backend, BackendOptions
 from syncline.edge.engine import Engine
-from syncline.edge.job import Frame
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.preprocess import Preprocessor
-from syncline.edge.runner import ModelSlot, Runner
 from syncline.errors import SynclineError
-from syncline.timebase import OsClock
+from tests.edge.provider_probe import CPU, CUDA, Kept, failure, served, success
 
 GIVEN = json.loads(sys.argv[1])
 BESIDE_S = 12.0
-NAME, CPU, CUDA = GIVEN["provider"], "CPUExecutionProvider", "CUDAExecutionProvider"
-
-
-class Kept(logging.Handler):
-    """Keeps warnings."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
-
-    def taken(self) -> list[str]:
-        lines, self.lines = self.lines, []
-        return lines
+NAME = GIVEN["provider"]
 
 
 def options(*providers: str, strict: bool = True, cache: bool = False) -> BackendOptions:
@@ -67,26 +49,12 @@ def loaded(bundle: Bundle, given: BackendOptions, kept: Kept) -> dict[str, Any]:
     try:
         engine = Engine.load(bundle, given)
     except SynclineError as error:
-        return {"error": type(error).__name__, "code": error.exit_code, "says": str(error)}
-    backend = engine.backend
+        return failure(error)
+    spent_ms, backend = (time.process_time_ns() - begin_ns) / 1e6, engine.backend
     return {
-        "requested": backend.ep_requested, "actual": backend.ep_actual,
-        "share": backend.node_share, "runtime": backend.runtime, "cached": backend.from_cache,
-        "agreement": engine.proof.agreement, "diff": engine.proof.max_abs_diff,
-        "cpu_ms": (time.process_time_ns() - begin_ns) / 1e6, "warnings": kept.taken(),
+        **success(backend, kept), "runtime": backend.runtime, "cached": backend.from_cache,
+        "agreement": engine.proof.agreement, "diff": engine.proof.max_abs_diff, "cpu_ms": spent_ms,
     }  # fmt: skip
-
-
-def served(bundle: Bundle) -> list[list[Any]]:
-    """(provider asked for, provider, node share) of the health after each of five frames."""
-    clock, image = OsClock(), bundle.golden().frame
-    runner = Runner([ModelSlot(name="main", bundle=bundle, backend=options())], clock=clock)
-    said = []
-    for index in range(5):
-        assert runner.process(Frame("front", index, image, None, clock.raw_ns())).valid
-        message = runner.health().to_message()
-        said.append([message.ep_requested, message.ep_actual, message.ep_node_share])
-    return said
 
 
 def beside(bundle: Bundle, kept: Kept) -> dict[str, Any]:
@@ -122,7 +90,7 @@ def cases(kept: Kept) -> dict[str, Any]:
         return told
     told["absent-strict"] = loaded(tiny, options(CUDA, NAME), kept)
     told["absent"] = loaded(tiny, options(CUDA, NAME, strict=False), kept)
-    told["health"] = served(tiny)
+    told["health"] = served(tiny, options())
     kept.taken()
     told["compiled"] = [loaded(tiny, options(cache=True), kept) for _ in range(3)]
     told["beside"] = beside(tiny, kept)
@@ -136,9 +104,7 @@ def cases(kept: Kept) -> dict[str, Any]:
 
 
 def main() -> None:
-    kept = Kept()
-    logging.getLogger().addHandler(kept)
-    print("\n" + json.dumps(cases(kept)))
+    print("\n" + json.dumps(cases(Kept())))
 
 
 if __name__ == "__main__":

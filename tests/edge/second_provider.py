@@ -9,7 +9,6 @@ Run by `test_second_provider.py` with the interpreter of an environment that hol
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import time
 from pathlib import Path
@@ -17,33 +16,15 @@ from typing import Any
 
 from syncline.edge.backend import Backend, BackendOptions
 from syncline.edge.decode import decoder_for
-from syncline.edge.job import Frame
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.model.golden import compare
 from syncline.edge.preprocess import Preprocessor
-from syncline.edge.runner import ModelSlot, Runner
 from syncline.edge.session import RUNTIME
 from syncline.errors import SynclineError
-from syncline.timebase import OsClock
+from tests.edge.provider_probe import CPU, CUDA, Kept, failure, served, success
 
 WHOLE, SPLIT, CACHE = (Path(argument) for argument in sys.argv[1:])
-OPENVINO, CPU = "OpenVINOExecutionProvider", "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
-
-
-class Kept(logging.Handler):
-    """Keeps warnings."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
-
-    def taken(self) -> list[str]:
-        lines, self.lines = self.lines, []
-        return lines
+OPENVINO = "OpenVINOExecutionProvider"
 
 
 def options(*providers: str, strict: bool, cache: Path | None = None) -> BackendOptions:
@@ -63,29 +44,12 @@ def loaded(bundle: Bundle, given: BackendOptions, kept: Kept) -> dict[str, Any]:
     try:
         backend = Backend.load(bundle, given)
     except SynclineError as error:
-        return {"error": type(error).__name__, "code": error.exit_code, "says": str(error)}
-    return {
-        "requested": backend.ep_requested, "actual": backend.ep_actual,
-        "share": backend.node_share, "warnings": kept.taken(),
-    }  # fmt: skip
-
-
-def served(bundle: Bundle, image: Any) -> list[list[Any]]:
-    """(provider asked for, provider, node share) of the health after each of five frames."""
-    clock = OsClock()
-    slot = ModelSlot(name="main", bundle=bundle, backend=options(OPENVINO, CPU, strict=True))
-    runner = Runner([slot], clock=clock)
-    said = []
-    for index in range(5):
-        assert runner.process(Frame("front", index, image, None, clock.raw_ns())).valid
-        message = runner.health().to_message()
-        said.append([message.ep_requested, message.ep_actual, message.ep_node_share])
-    return said
+        return failure(error)
+    return success(backend, kept)
 
 
 def main() -> None:
     kept = Kept()
-    logging.getLogger().addHandler(kept)
     whole, split = (Bundle.open(path, trusted_keys=None) for path in (WHOLE, SPLIT))
     golden = whole.golden()
     tensor, geometry = Preprocessor(whole.manifest.input)(golden.frame)
@@ -102,7 +66,7 @@ def main() -> None:
                 "absent-strict": loaded(whole, options(CUDA, OPENVINO, strict=True), kept),
                 "absent": loaded(whole, options(CUDA, OPENVINO, strict=False), kept),
                 "split": loaded(split, options(OPENVINO, CPU, strict=True), kept),
-                "health": served(whole, golden.frame),
+                "health": served(whole, options(OPENVINO, CPU, strict=True)),
                 "blobs": [path.suffix for path in CACHE.rglob("*.blob")],
                 "boxes": [[len(each.score), each.class_id.tolist()] for each in boxes],
                 "cpu_ms": {"cpu": least_ms(ours, tensor), "openvino": least_ms(theirs, tensor)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -135,51 +136,51 @@ def test_palette_and_grey_labels_give_the_same_figures(
     assert figures[0]["miou"] < 1.0
 
 
-def refused(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    easy = ["--min-speedup", "0.01", "--runs", "1", "--max-drop", "1"]
-    assert main([*args, *easy]) in (3, 4)
-    return capsys.readouterr().err
+Quantize = Callable[..., int]
+
+
+@pytest.fixture
+def quantize(bundle: Bundle, picture_folder: Path, tmp_path: Path) -> Quantize:
+    """`model quantize` into `out`, judged by the labels in a folder, its limits easy to hold."""
+
+    def run(truth: str, *more: str) -> int:
+        easy = ["--min-speedup", "0.01", "--runs", "1", "--max-drop", "1"]
+        args = ["--calibration", str(picture_folder), "--out", str(tmp_path / "out")]
+        judged = ["--truth", str(tmp_path / truth)]
+        return main(["model", "quantize", str(bundle.folder), *args, *judged, *easy, *more])
+
+    return run
 
 
 def test_labels_that_say_nothing_refuse_the_build(
-    bundle: Bundle,
-    picture_folder: Path,
-    maps: dict[str, Map],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    quantize: Quantize, maps: dict[str, Map], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A folder without a matching name, labels of other classes, labels turned about."""
-    args = ["model", "quantize", str(bundle.folder), "--calibration", str(picture_folder)]
-    args += ["--out", str(tmp_path / "out"), "--truth"]
-    other = {f"{i}-{name}": labels for i, (name, labels) in enumerate(maps.items())}
-    stored(tmp_path / "names", {name.replace("/", "_"): m for name, m in other.items()})
-    told = refused([*args, str(tmp_path / "names")], capsys)
-    assert "none of the 6 frames has a label map" in told
-    stored(tmp_path / "void", {name: np.full_like(m, 200) for name, m in maps.items()})
-    assert "0.0% of the labels are of a class" in refused([*args, str(tmp_path / "void")], capsys)
-    stored(tmp_path / "few", dict(list(maps.items())[:2]))
-    told = refused([*args, str(tmp_path / "few")], capsys)
-    assert "are too few to judge on" in told or "has a label map" in told
+
+    def told(folder: str, labels: dict[str, Map]) -> str:
+        stored(tmp_path / folder, labels)
+        assert quantize(folder) in (3, 4)
+        return capsys.readouterr().err
+
+    other = {f"{i}-{name}".replace("/", "_"): m for i, (name, m) in enumerate(maps.items())}
+    assert "none of the 6 frames has a label map" in told("names", other)
+    void = {name: np.full_like(m, 200) for name, m in maps.items()}
+    assert "0.0% of the labels are of a class" in told("void", void)
+    few = told("few", dict(list(maps.items())[:2]))
+    assert "are too few to judge on" in few or "has a label map" in few
     shuffled = np.random.default_rng(0).permutation(11).astype(np.uint8)
-    stored(tmp_path / "ids", {name: shuffled[m] for name, m in maps.items()})
-    assert "one label for every pixel" in refused([*args, str(tmp_path / "ids")], capsys)
-    stored(tmp_path / "turned", {name: m.T.copy() for name, m in maps.items()})
-    assert "the label map of" in refused([*args, str(tmp_path / "turned")], capsys)
+    ids = {name: shuffled[m] for name, m in maps.items()}
+    assert "one label for every pixel" in told("ids", ids)
+    turned = {name: m.T.copy() for name, m in maps.items()}
+    assert "the label map of" in told("turned", turned)
     assert not (tmp_path / "out").exists()
 
 
 def test_good_labels_are_counted_per_class(
-    bundle: Bundle,
-    picture_folder: Path,
-    maps: dict[str, Map],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    quantize: Quantize, maps: dict[str, Map], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stored(tmp_path / "truth", maps)
-    args = ["model", "quantize", str(bundle.folder), "--calibration", str(picture_folder)]
-    args += ["--out", str(tmp_path / "out"), "--truth", str(tmp_path / "truth"), "--json"]
-    easy = ["--min-speedup", "0.01", "--runs", "1", "--max-drop", "1", "--min-miou", "0"]
-    assert main([*args, *easy, "--min-pixels", "0"]) == 0
+    assert quantize("truth", "--json", "--min-miou", "0", "--min-pixels", "0") == 0
     found = json.loads(capsys.readouterr().out)
     pixels = {name: part["judged_pixels"] for name, part in found["classes"].items()}
     assert sum(pixels.values()) == found["metrics"]["all"]["judged_pixels"] > 0
