@@ -19,7 +19,7 @@ from syncline.link.fetches import Fetches, Progress
 from syncline.link.keys import KeyPair
 from syncline.link.sender import Output, Sender
 from syncline.link.sockets import Monitor, dealer
-from syncline.link.terms import LinkCaps, LinkStats, Timing
+from syncline.link.terms import LinkCaps, LinkState, LinkStats, Timing
 from syncline.link.uploads import Uploads
 from syncline.link.wire import Fetch, Notice
 from syncline.spool import Committer, Spool
@@ -197,9 +197,10 @@ class Uplink:
         poller.register(self._wake_r, zmq.POLLIN)
         try:
             while not self._done():
-                self._turn(poller)
+                self._guarded_turn(poller)
         except zmq.ZMQError as error:
             self._sender.stats.problem = str(LinkError(f"transport failed: {error}"))
+            self._sender.stats.state = LinkState.DOWN
             _LOG.exception("link stopped")
         finally:
             self._say_bye()
@@ -210,6 +211,23 @@ class Uplink:
             return False
         drained = self._sender.drained and self._uploads.waiting == 0
         return drained or self._clock.raw_ns() >= self._stop_by_ns
+
+    def _guarded_turn(self, poller: zmq.Poller) -> None:
+        """A turn; what fails in it as nobody foresaw ends the session, not the thread.
+
+        A thread that is gone would leave an open session in the books, and health at `ok`.
+        """
+        try:
+            self._turn(poller)
+        except zmq.ZMQError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the link begins anew and says so
+            _LOG.exception("link begins anew after an error of its own")
+            now_ns = self._clock.raw_ns()
+            self._disconnect(poller)
+            self._sender.step(now_ns, [], connected=False)
+            self._sender.stats.problem = f"internal error: {type(error).__name__}: {error}"
+            self._hold_until_ns = now_ns + REFUSED_HOLD_NS
 
     def _turn(self, poller: zmq.Poller) -> None:
         now_ns = self._clock.raw_ns()

@@ -187,8 +187,11 @@ class Uploads:
             self._fd = None
         with self._lock:
             self._queue.popleft()
-        (self._folder / f"{ticket.sha256}.json").unlink(missing_ok=True)
         self._forget()
+        try:
+            (self._folder / f"{ticket.sha256}.json").unlink(missing_ok=True)
+        except OSError as error:  # offered once more after a restart; the collector knows it then
+            _LOG.error("upload ticket stays sha256=%s: %s", ticket.sha256, error.strerror)
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -6,10 +6,12 @@ import random
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from syncline.link import Uplink, new_keypair
+from syncline.link import LinkState, Uplink, new_keypair
+from syncline.link.sender import Output
 from syncline.spool import Spool
 from syncline.timebase import NS_PER_S, OsClock
 
@@ -99,6 +101,32 @@ def test_close_drains_files_too(rig: Rig) -> None:
     uplink.close(drain_s=10)
     assert uplink.uploads.waiting == 0
     assert len(collector.catalog.uploads("car")) == 2
+
+
+def test_an_error_that_nobody_foresaw_is_told_and_the_link_goes_on(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that died of it would leave an open session in the books: health would stay ok."""
+    collector = rig.start()
+    spool, uplink = rig.device()
+    put(spool, 10)
+    wait(lambda: spool.stats().backlog == 0, 10)
+    honest = uplink._sender.step
+    broken = [True]
+
+    def step(*args: Any, connected: bool) -> Output:
+        if broken and connected:
+            raise ValueError("a bug")
+        return honest(*args, connected=connected)
+
+    monkeypatch.setattr(uplink._sender, "step", step)
+    put(spool, 10, 10)
+    wait(lambda: uplink.stats().state is LinkState.DOWN, 10)
+    assert "internal error: ValueError: a bug" in uplink.stats().problem
+    broken.clear()
+    wait(lambda: spool.stats().backlog == 0, 20)
+    assert uplink.stats().problem == ""
+    assert stored(collector.catalog) == list(range(20))
 
 
 def _blackhole(rig: Rig, seconds: float) -> tuple[float, int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import random
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +82,28 @@ def test_an_upload_is_remembered_over_a_restart(rig: Rig) -> None:
     _, uplink = rig.device(keys=keys)
     wait(lambda: uplink.uploads.waiting == 0, 10)
     assert collector.objects.has(digest)
+
+
+def test_a_ticket_that_the_disk_keeps_ends_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that turned read-only, say: what follows is still sent, and the log says so."""
+    collector = rig.start()
+    _, uplink = rig.device()
+    paths = [rig.folder / name for name in ("one.bin", "two.bin")]
+    for path in paths:
+        path.write_bytes(path.name.encode() * 1000)
+    honest = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.parent.name == "uploads":
+            raise OSError(errno.EROFS, "Read-only file system")
+        honest(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    for path in paths:
+        uplink.upload(path)
+    wait(lambda: uplink.uploads.waiting == 0, 10)
+    assert uplink.uploads.done == 2
+    assert len(collector.catalog.uploads("car")) == 2
+    assert "Read-only file system" in caplog.text
