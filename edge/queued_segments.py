@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 from collections.abc import Collection
 from pathlib import Path
 
+from syncline.durable import replace_durably
 from syncline.errors import StorageError
 
 _log = logging.getLogger(__name__)
@@ -61,29 +60,10 @@ class QueuedSegments:
             return
         text = "".join(f"{name}\n" for name in sorted(self._names))
         try:
-            _replace(self._path, text.encode())
+            replace_durably(self._path, text.encode())
         except OSError as error:
             raise StorageError(
                 f"cannot write {self._path}: {error.strerror or error}",
                 remedy="Free space on that disk",
             ) from error
         self._changed = False
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".new")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from syncline.edge.durable import write_durably
+from syncline.durable import replace_durably
 
 _log = logging.getLogger(__name__)
 
@@ -84,5 +84,5 @@ class Refusals:
         if not self._owed:
             return
         rows = [row for row in self._by_digest.values() if row.lasting]
-        write_durably(self._path, msgspec.json.encode(rows).decode())
+        replace_durably(self._path, msgspec.json.encode(rows))
         self._owed = False

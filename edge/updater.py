@@ -20,7 +20,7 @@ from typing import Protocol
 
 import msgspec
 
-from syncline.edge.durable import sync_folder, write_durably
+from syncline.durable import replace_durably, sync_folder
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.refusals import Refusals
 from syncline.edge.swap import SwapEvent
@@ -122,7 +122,7 @@ class ModelStore:
 
     def point(self, name: str, digest: str) -> None:
         """Make `current` or `previous` name a digest, atomically and durably."""
-        write_durably(self.folder / name, digest + "\n")
+        replace_durably(self.folder / name, f"{digest}\n".encode())
 
     def admit(self, digest: str) -> Path:
         """Turn the staging folder into a bundle folder by one rename."""

@@ -6,13 +6,13 @@ never read from CLOCK_REALTIME, which starts at 1970 on a machine without a batt
 
 from __future__ import annotations
 
-import os
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
+from syncline.durable import replace_durably
 from syncline.errors import ClockError, StorageError
 from syncline.timebase import NS_PER_S
 
@@ -172,18 +172,8 @@ def write_durably(path: Path, data: bytes) -> None:
     Raises:
         StorageError: The file cannot be written.
     """
-    part = path.with_name(path.name + ".part")
     try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_durably(path, data)
     except OSError as error:
         raise StorageError(
             f"cannot save {path}: {error.strerror}", remedy="Check space and rights of that folder"

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from syncline.durable import sync_folder
 from syncline.errors import StorageError
 
 
@@ -30,11 +31,7 @@ class Disk:
 
     def sync_folder(self, path: Path) -> None:
         """Make the names in a folder durable."""
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_folder(path)
 
     def close(self, fd: int) -> None:
         """Close the file."""

@@ -7,10 +7,10 @@ the file lets the newest revision of each segment win.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from syncline.durable import replace_durably
 from syncline.errors import LogError
 from syncline.log.mapping import mapping_from_text, mapping_to_message, mapping_to_text
 from syncline.output import cannot_write
@@ -34,13 +34,8 @@ def write_revisions(log: Path, segments: Sequence[MappingSegment]) -> Path:
     """
     path = revisions_path(log)
     rows = [mapping_to_text(mapping_to_message(segment)) for segment in segments]
-    fresh = path.with_name(path.name + ".part")
     try:
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump({"format": FORMAT, "segments": rows}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        replace_durably(path, json.dumps({"format": FORMAT, "segments": rows}).encode())
     except OSError as error:
         raise cannot_write(path, error) from error
     return path

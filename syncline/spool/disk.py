@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from syncline.durable import sync_folder
+
 
 class Disk(Protocol):
     """What the spool asks of a file system; every method may raise OSError."""
@@ -78,11 +80,7 @@ class OsDisk:
 
     def sync_folder(self, path: Path) -> None:
         """Bring a folder's entries to the disk."""
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_folder(path)
 
     def unlink(self, path: Path) -> None:
         """Remove a file; one that is gone already is fine."""

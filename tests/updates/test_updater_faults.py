@@ -58,7 +58,7 @@ def test_going_back_on_a_full_disk_is_written_by_the_next_update(
     fleet.publish("1.1.0")
     fleet.updater.update()
     with monkeypatch.context() as patch:
-        patch.setattr("syncline.edge.refusals.write_durably", raise_full)
+        patch.setattr("syncline.edge.refusals.replace_durably", raise_full)
         assert fleet.updater.roll_back("constant output")
     assert actions(fleet)[-1] == "rolled-back"
     assert not fleet.updater.update()

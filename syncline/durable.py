@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 
-def write_durably(path: Path, text: str) -> None:
+def replace_durably(path: Path, data: bytes) -> None:
     """Replace a small file atomically; it is on the disk when this returns.
 
     Raises:
-        OSError: The disk refuses; the file is as it was.
+        OSError: The disk refuses; the file is as it was, or whole and new.
     """
     fresh = path.with_name(f".{path.name}.new")
-    with fresh.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    try:
+        with fresh.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 
@@ -27,7 +33,7 @@ def sync_folder(folder: Path) -> None:
     Raises:
         OSError: The disk refuses.
     """
-    fd = os.open(folder, os.O_RDONLY)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
