@@ -20,13 +20,17 @@ from syncline.link.wire import Notice
 from syncline.log.recorder import Recorder
 from syncline.messages import syncline_pb2 as pb
 from syncline.spool import Spool
-from syncline.timebase import RawClock
+from syncline.timebase import NS_PER_S, RawClock
 
 _log = logging.getLogger(__name__)
 
 MB = 1_000_000
 CLIP_SHARE = 0.1
 """Of the recording's quota, for chosen pictures that wait to be sent."""
+TURN_NS = NS_PER_S // 4
+CLOSING_NS = 5 * NS_PER_S
+"""Longest that segments are read in one turn, and at the end, for one segment more: a whole ring
+takes minutes, in which the daemon would neither report nor stop nor pet its watchdog."""
 
 
 class Outgoing:
@@ -131,14 +135,16 @@ class Outgoing:
     def upload_closed_segments(self, *, closing: bool = False) -> None:
         """Queue what is complete for sending, oldest first: camera segments, or chosen pictures.
 
-        What cannot be queued is counted, shown in health, and tried again with the next call.
+        What cannot be queued is counted, shown in health, and tried again with the next call, as is
+        what there was no time for; after the end, by the next start.
         """
         mode = self._config.link.upload_images if self.uplink is not None else False
+        until_ns = self._clock.raw_ns() + (CLOSING_NS if closing else TURN_NS)
         works: list[Callable[[], None]] = []
         if mode is True:
-            works.append(partial(self._queue_segments, closing=closing))
+            works.append(partial(self._queue_segments, until_ns, closing=closing))
         if self._clips is not None:
-            works.append(partial(self._cut_segments, self._clips, closing=closing))
+            works.append(partial(self._cut_segments, self._clips, until_ns, closing=closing))
             if mode == "chosen":
                 works.append(partial(self._queue_clips, self._clips))
         if works:
@@ -159,7 +165,7 @@ class Outgoing:
             return []
         return sorted(path.name for path in self._ring.iterdir() if path.is_dir())
 
-    def _queue_segments(self, *, closing: bool) -> None:
+    def _queue_segments(self, until_ns: int, *, closing: bool) -> None:
         assert self.uplink is not None
         names = self._segments()
         self._queued.keep(names)
@@ -167,6 +173,8 @@ class Outgoing:
             path = self._ring / name / "cam.mcap"
             if name in self._queued:
                 continue
+            if self._clock.raw_ns() >= until_ns:
+                return
             if path.is_file():
                 try:
                     meta = {"kind": "camera-segment", "segment": name}
@@ -176,11 +184,13 @@ class Outgoing:
                     raise
             self._queued.add(name)
 
-    def _cut_segments(self, clips: ChosenClips, *, closing: bool) -> None:
+    def _cut_segments(self, clips: ChosenClips, until_ns: int, *, closing: bool) -> None:
         names = self._segments()
         self._queued.keep(names)
         closed = names if closing else names[:-1]
         for name in closed:
+            if self._clock.raw_ns() >= until_ns:
+                return
             if name not in self._queued:
                 if not clips.take(name, closed, final=closing):
                     return

@@ -11,13 +11,13 @@ import pytest
 
 from syncline.edge.config import EdgeConfig
 from syncline.edge.metrics import metrics_text
-from syncline.edge.outgoing import Outgoing
+from syncline.edge.outgoing import CLOSING_NS, TURN_NS, Outgoing
 from syncline.edge.queued_segments import QueuedSegments
 from syncline.errors import StorageError
 from syncline.link import new_keypair
 from syncline.link.keys import save_keypair
 from syncline.messages import syncline_pb2 as pb
-from syncline.timebase import OsClock
+from syncline.timebase import ManualClock, OsClock
 
 
 def config_of(tmp: Path, upload: bool | str = True) -> EdgeConfig:
@@ -52,6 +52,8 @@ class Device:
         self.data = tmp / "data"
         self.sent: list[str] = []
         self.refused: set[str] = set()
+        self.clock = ManualClock(0)
+        self.took_ns = 0
         self.outgoing = Outgoing(self.config, OsClock(), lambda _: None)
         assert self.outgoing.uplink is not None
         monkeypatch.setattr(self.outgoing.uplink, "upload", self._upload)
@@ -61,6 +63,7 @@ class Device:
             raise StorageError("cannot write the ticket: No space left on device")
         assert path.is_file()
         self.sent.append(meta["segment"])
+        self.clock.advance(self.took_ns)
         return "digest"
 
     def segment(self, *names: str, pictures: bool = True) -> None:
@@ -102,6 +105,32 @@ def test_closed_segments_are_queued_once_and_the_open_one_waits(device: Device) 
     device.segment(D)
     device.check()
     assert device.sent == [A, B, C]
+
+
+def test_a_whole_ring_is_queued_in_turns_and_kept_over_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: Device
+) -> None:
+    """A ring takes minutes to read: meanwhile the daemon reports, stops and pets its watchdog."""
+    clock = ManualClock(OsClock().raw_ns())
+    monkeypatch.setattr(device.outgoing, "_clock", clock)
+    monkeypatch.setattr(device, "took_ns", TURN_NS // 2)
+    monkeypatch.setattr(device, "clock", clock)
+    names = [f"{at:08d}-aaaa" for at in range(40)]
+    device.segment(*names)
+    before_ns = clock.raw_ns()
+    device.check()
+    assert device.sent == names[:2]
+    assert clock.raw_ns() - before_ns <= TURN_NS
+    assert (device.data / "queued-segments").read_text().split() == names[:2]
+    device.check()
+    assert device.sent == names[:4]
+    monkeypatch.setattr(device, "took_ns", CLOSING_NS // 4)
+    device.outgoing.close()
+    assert device.sent == names[:8], "the next start goes on"
+    again = Device(tmp_path, monkeypatch)
+    again.check()
+    again.outgoing.close()
+    assert device.sent + again.sent == names
 
 
 def test_a_segment_that_could_not_be_queued_is_queued_later(device: Device) -> None:
