@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import helper
 
 from syncline.edge.decode import Boxes, Decoded, LabelMap, Scores
-from syncline.edge.outputs import StuckDetector, implausible, not_finite
+from syncline.edge.outputs import StuckDetector, _step, implausible, not_finite
 from syncline.edge.runner import ModelSlot, Runner
 
 from . import tiny
@@ -133,3 +134,40 @@ def test_edge_22_empty_road_is_no_fault() -> None:
         tensor = rng.random((1, 3, 8, 8), np.float32)
         for nothing in (np.zeros((1, 100, 6), np.float32),):
             assert not detector.step(tensor, [nothing])
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [((192, 320), np.uint8), ((384, 640), np.int64), ((1, 384, 640), np.uint8)],
+    ids=str,
+)
+def test_edge_22_a_change_in_any_column_is_seen(
+    shape: tuple[int, ...], kind: type[np.generic]
+) -> None:
+    """edge-22: a parked car, a noisy camera, somebody who walks where a sample might not look."""
+    rng = np.random.default_rng(22)
+    width = shape[-1]
+    for left in range(0, width - 40, 40):
+        detector = StuckDetector()
+        for turn in range(35):
+            labels = np.zeros(shape, kind)
+            at = left + turn
+            labels[..., shape[-2] // 4 : shape[-2] * 3 // 4, at : at + 8] = 1
+            noise = rng.integers(0, 255, (1, 64, 64, 3), dtype=np.uint8)
+            assert not detector.step(noise, [labels]), f"columns {left} to {at + 8}"
+
+
+@given(st.integers(1, 16), st.integers(1, 720), st.integers(1, 1280), st.sampled_from([1, 4, 8]))
+def test_edge_22_samples_wander_through_all_columns(
+    planes: int, height: int, width: int, item: int
+) -> None:
+    """edge-22: every block of a row is looked at in some row, where there are rows enough."""
+    row = width * item
+    size = planes * height * row
+    assume(size > 16 << 10)
+    step = 16 * _step(size)
+    starts = range(0, size - 15, step)
+    assert len(starts) <= 1024, "no more is looked at than the cost allows"
+    seen = {start % row for start in starts}
+    assert len(seen) == min(len(starts), row // math.gcd(step, row))
+    assert math.gcd(step, row) <= 16
