@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from syncline.durable import replace_durably
-from syncline.errors import ClockError, StorageError
+from syncline.errors import ClockError
+from syncline.sync.saved import load_saved, save
 from syncline.timebase import NS_PER_S
 
 BUILD_UTC_NS = 1_793_491_200 * NS_PER_S
@@ -28,7 +28,6 @@ ROLLOVER_NS = 1024 * GPS_WEEK_NS
 INVALID_WEEK = 0xFFFF
 NEAR_FLOOR_NS = 400 * DAY_NS
 """A date found by adding GPS epochs is believed without a second source this close to the floor."""
-MAX_SAVED_BYTES = 4096
 
 
 class FloorState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,14 +141,9 @@ def load_floor(path: Path, build_utc_ns: int = BUILD_UTC_NS) -> tuple[Floor, str
         The floor, and what is wrong with the file ("" when nothing is).
     """
     floor = Floor(build_utc_ns)
-    try:
-        if path.stat().st_size > MAX_SAVED_BYTES:
-            return floor, f"{path} is larger than {MAX_SAVED_BYTES} bytes and was ignored"
-        state = msgspec.json.decode(path.read_bytes(), type=FloorState)
-    except FileNotFoundError:
-        return floor, ""
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        return floor, f"{path} cannot be used as saved time: {error}"
+    state, why = load_saved(path, FloorState, "saved time")
+    if state is None:
+        return floor, why
     if state.check != _check(state.utc_ns):
         return floor, f"{path}: the saved time's checksum does not match"
     if state.utc_ns > floor.ceiling_utc_ns:
@@ -163,21 +157,7 @@ def save_floor(path: Path, utc_ns: int) -> None:
     Raises:
         StorageError: The file cannot be written.
     """
-    write_durably(path, msgspec.json.encode(FloorState(utc_ns, _check(utc_ns))))
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Replace a small file so that a power cut leaves the old or the new one, never half.
-
-    Raises:
-        StorageError: The file cannot be written.
-    """
-    try:
-        replace_durably(path, data)
-    except OSError as error:
-        raise StorageError(
-            f"cannot save {path}: {error.strerror}", remedy="Check space and rights of that folder"
-        ) from error
+    save(path, FloorState(utc_ns, _check(utc_ns)))
 
 
 def _check(utc_ns: int) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from syncline.sync.estimator import LearnedOscillator
-from syncline.sync.floor import MAX_SAVED_BYTES, write_durably
+from syncline.sync.saved import load_saved, save
 
 MAX_RATE = 1e-3
 
@@ -23,14 +23,9 @@ class OscillatorState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def load_oscillator(path: Path) -> tuple[LearnedOscillator | None, str]:
     """The stored oscillator, and what is wrong with the file ("" when nothing is)."""
-    try:
-        if path.stat().st_size > MAX_SAVED_BYTES:
-            return None, f"{path} is larger than {MAX_SAVED_BYTES} bytes and was ignored"
-        s = msgspec.json.decode(path.read_bytes(), type=OscillatorState)
-    except FileNotFoundError:
-        return None, ""
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        return None, f"{path} cannot be used: {error}"
+    s, why = load_saved(path, OscillatorState, "learned oscillator")
+    if s is None:
+        return None, why
     good = all(math.isfinite(x) for x in (s.rate, s.rate_sigma, s.wander))
     if not good or abs(s.rate) > MAX_RATE or not 0 < s.rate_sigma < MAX_RATE or s.wander < 0:
         return None, f"{path}: rate {s.rate} +- {s.rate_sigma} is not an oscillator's"
@@ -43,5 +38,4 @@ def save_oscillator(path: Path, learned: LearnedOscillator) -> None:
     Raises:
         StorageError: The file cannot be written.
     """
-    state = OscillatorState(learned.rate, learned.rate_sigma, learned.wander)
-    write_durably(path, msgspec.json.encode(state))
+    save(path, OscillatorState(learned.rate, learned.rate_sigma, learned.wander))

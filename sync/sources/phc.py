@@ -17,6 +17,7 @@ from typing import Protocol
 from syncline.errors import DeviceError, PermissionDeniedError
 from syncline.sync.leap import LeapTable
 from syncline.sync.measurement import Measurement, SourceKind
+from syncline.sync.sources.device_file import open_device
 from syncline.sync.sources.source import GnssSignals, Health, SourceHealth, Tally
 from syncline.timebase import NS_PER_S, RawClock
 
@@ -56,17 +57,8 @@ class PhcDevice:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except PermissionError as error:
-            raise PermissionDeniedError(
-                f"no right to open {path}", remedy="Add the user to the group of the device"
-            ) from error
-        except OSError as error:
-            raise DeviceError(
-                f"no hardware clock {path}: {error.strerror}",
-                remedy="Check `ethtool -T` of the interface, or remove it from [time]",
-            ) from error
+        remedy = "Check `ethtool -T` of the interface, or remove it from [time]"
+        self._fd = open_device(path, os.O_RDONLY, "hardware clock", remedy)
         self._clock_id = (~self._fd << 3) | 3
 
     def read_ns(self) -> int:

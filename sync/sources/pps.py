@@ -18,6 +18,7 @@ from typing import Protocol
 
 from syncline.errors import ClockError, DeviceError, PermissionDeniedError
 from syncline.sync.measurement import Measurement, SourceKind
+from syncline.sync.sources.device_file import open_device
 from syncline.sync.sources.pairing import real_to_raw
 from syncline.sync.sources.source import GnssSignals, Health, SourceHealth, Tally
 from syncline.timebase import NS_PER_S, Clock, PairedRead, RawClock, paired_read
@@ -94,17 +95,8 @@ class PpsDevice:
 
     def __init__(self, path: Path, clear: bool = False) -> None:
         self._path, self._clear = path, clear
-        try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except PermissionError as error:
-            raise PermissionDeniedError(
-                f"no right to open {path}", remedy="Add the user to the group of the device"
-            ) from error
-        except OSError as error:
-            raise DeviceError(
-                f"no pulse device {path}: {error.strerror}",
-                remedy="Load pps-ldisc or pps-gpio, or remove it from [time]",
-            ) from error
+        remedy = "Load pps-ldisc or pps-gpio, or remove it from [time]"
+        self._fd = open_device(path, os.O_RDWR, "pulse device", remedy)
 
     def fetch(self) -> Pulse | None:
         """The last edge, without waiting."""
