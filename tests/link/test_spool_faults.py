@@ -86,6 +86,21 @@ def everything(folder: Path) -> list[SpoolRecord]:
     return out
 
 
+def put_and_sync(
+    spool: Spool, rng: random.Random, link_class: LinkClass, *, rounds: int, most: int, size: int
+) -> tuple[int, int]:
+    """Records put, and how many of them a sync reported durable."""
+    put = durable = 0
+    for _ in range(rounds):
+        for _ in range(rng.randrange(1, most)):
+            spool.put(link_class, "/stream", put, b"%d" % put + b"." * rng.randrange(size))
+            put += 1
+        with contextlib.suppress(StorageError):
+            spool.sync()
+            durable = put
+    return put, durable
+
+
 @settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32),
@@ -108,16 +123,7 @@ def test_link_20_nothing_that_was_reported_durable_is_lost(
         quota_bytes=1 << 20,
     )  # fmt: skip
     disk.short, disk.eio, disk.room = short, eio, room
-    durable = put = 0
-    for _ in range(60):
-        for _ in range(rng.randrange(1, 12)):
-            spool.put(T, "/health", put, b"%d" % put + b"." * rng.randrange(200))
-            put += 1
-        try:
-            spool.sync()
-        except StorageError:
-            continue
-        durable = put
+    put, durable = put_and_sync(spool, rng, T, rounds=60, most=12, size=200)
     lost = spool.stats().classes[T]
     del spool  # as kill -9: what is in memory is gone
     found = [r.raw_ns for r in everything_of_dead(folder)]
@@ -146,16 +152,7 @@ def test_link_20_a_failed_sync_loses_nothing(
     disk = _ForgetfulDisk(rng)
     spool = Spool(folder, clock=ManualClock(1_000_000_000, "b"), disk=disk, segment_bytes=4096)
     disk.sync_fails = 0.4
-    put = durable = 0
-    for _ in range(40):
-        for _ in range(rng.randrange(1, 20)):
-            spool.put(R, "/camera/a/timing", put, b"%d" % put + b"." * rng.randrange(300))
-            put += 1
-        try:
-            spool.sync()
-        except StorageError:
-            continue
-        durable = put
+    _, durable = put_and_sync(spool, rng, R, rounds=40, most=20, size=300)
     del spool
     found = [r.raw_ns for r in everything_of_dead(folder)]
     assert found == sorted(set(found))
