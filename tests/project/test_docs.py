@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 from syncline import errors
 from syncline.cli import _COMMANDS
 from syncline.config import Section
-from syncline.edge.config import EdgeConfig
+from syncline.edge.config import EdgeConfig, load_edge_config
+from syncline.edge.config_check import check_readouts
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
@@ -58,6 +60,29 @@ def test_every_command_is_in_the_readme_or_the_docs() -> None:
     for group, command in _COMMANDS:
         words = f"syncline {group} {command}".replace("  ", " ")
         assert words in text, f"`{words}` stands in no document"
+
+
+def examples() -> list[Any]:
+    """Every TOML block that is a part of an `edge.toml`, with its page and place there."""
+    found = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        text = page.read_text(encoding="utf-8")
+        for block in re.finditer(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            line = text.count("\n", 0, block.start()) + 1
+            if set(tomllib.loads(block[1])) <= set(EdgeConfig.__struct_fields__):
+                found.append(pytest.param(block[1], id=f"{page.name}:{line}"))
+    return found
+
+
+@pytest.mark.parametrize("text", examples())
+def test_every_edge_toml_in_the_documents_is_accepted(text: str, tmp_path: Path) -> None:
+    """A part of one is put into the smallest whole one."""
+    whole = "" if "[device]" in text else '[device]\nname = "car"\ndata = "data"\n'
+    if "[[camera]]" not in text:
+        whole += '[[camera]]\nname = "front"\nkind = "synthetic"\n'
+    path = tmp_path / "edge.toml"
+    path.write_text(whole + text, encoding="utf-8")
+    check_readouts(load_edge_config(path), path)
 
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
