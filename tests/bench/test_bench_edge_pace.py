@@ -37,8 +37,7 @@ from syncline.sensors.jpeg import JpegPicture
 from syncline.timebase import OsClock
 from tests.bench.edge_setup import cpu_ns, loaded
 from tests.edge import nets, tiny
-from tests.edge.harness import CLOCK, MS, Told, bright, frame
-from tests.edge.test_runner import slow_slot
+from tests.edge.harness import CLOCK, MS, Told, bright, frame, slow_slot
 
 pytestmark = pytest.mark.usefixtures("one_opencv_thread")
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from syncline.edge.job import Drop, DropReason, Frame, Result
-from syncline.edge.runner import Callbacks
+from syncline.edge.runner import Callbacks, ModelSlot, Runner
 from syncline.edge.swap import SwapEvent
 from syncline.timebase import OsClock
 
@@ -71,3 +72,23 @@ def bright(index: int, level: int, camera: str = "front", age_ns: int = 0) -> Fr
     pixels = np.full((tiny.HEIGHT, tiny.WIDTH, 3), level, np.uint8)
     pixels[0, 0] = level, index % 256 * level // 255, level
     return Frame(camera, index, pixels, None, CLOCK.raw_ns() - age_ns)
+
+
+def books_balance(runner: Runner, told: Told) -> None:
+    """Captured = processed + dropped(reason), exactly, and every one of them was told."""
+    for slot in runner.health().slots:
+        assert slot.captured == slot.processed + sum(slot.dropped.values())
+        told_drops = [d for d in told.drops if d.slot == slot.slot]
+        assert sum(slot.dropped.values()) == len(told_drops)
+        assert slot.processed == sum(r.slot == slot.slot for r in told.results)
+        seen = [(r.frame.camera, r.frame.index) for r in told.results if r.slot == slot.slot]
+        seen += [(d.camera, d.index) for d in told_drops]
+        assert len(seen) == len(set(seen)) == slot.captured
+
+
+def slow_slot(tmp_path: Path, rounds: int = 3000, side: int = 256, **changes: object) -> ModelSlot:
+    """A slot whose run takes as long as its frame is bright."""
+    model, spec = tiny.slow(rounds, side), tiny.scores_manifest()
+    golden = tiny.golden_of(model, spec, np.zeros((24, 32, 3), np.uint8))
+    bundle = tiny.bundle(tmp_path / "slow", model, spec, golden)
+    return ModelSlot(name="main", bundle=bundle, **changes)  # type: ignore[arg-type]

@@ -23,8 +23,7 @@ from syncline.edge.watchdog import Watch
 from syncline.errors import ModelError
 
 from . import tiny
-from .harness import CLOCK, MS, Told, bright, frame
-from .test_runner import books_balance
+from .harness import CLOCK, MS, Told, books_balance, bright, frame
 
 PATIENCE_S = 10.0
 """Far more than any of this takes; a camera held longer is held for ever."""

@@ -19,8 +19,7 @@ from syncline.edge.runner import ModelSlot, Runner
 from syncline.errors import ModelError
 
 from . import tiny
-from .harness import CLOCK, MS, Told
-from .test_runner import books_balance
+from .harness import CLOCK, MS, Told, books_balance
 
 
 def broken_decoder() -> NDArray[np.uint8]:

@@ -17,8 +17,7 @@ from syncline.edge.job import Result
 from syncline.edge.runner import Callbacks, ModelSlot, Runner
 
 from . import tiny
-from .harness import CLOCK, Told, bright
-from .test_runner import slow_slot
+from .harness import CLOCK, Told, bright, slow_slot
 
 _SAYS = """
 import os, sys, threading

@@ -29,8 +29,7 @@ from syncline.edge.shadow import (
 from syncline.errors import ManifestError, UsageError
 
 from . import tiny
-from .harness import CLOCK, MS, Told, bright, frame
-from .test_runner import slow_slot
+from .harness import CLOCK, MS, Told, bright, frame, slow_slot
 
 S = 1_000_000_000
 

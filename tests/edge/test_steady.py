@@ -16,8 +16,7 @@ from syncline.edge.queue import FrameQueue, Lane, QueuePolicy, Schedule
 from syncline.edge.runner import ModelSlot, Runner
 
 from . import nets, real, tiny
-from .harness import CLOCK, Told, frame
-from .test_runner import books_balance, slow_slot
+from .harness import CLOCK, Told, books_balance, frame, slow_slot
 
 
 def test_edge_12_uint8_path_and_float_path_say_the_same(tmp_path: Path) -> None:

@@ -31,8 +31,7 @@ from syncline.errors import (
 )
 
 from . import tiny
-from .harness import CLOCK, Told, frame
-from .test_runner import books_balance
+from .harness import CLOCK, Told, books_balance, frame
 
 
 @pytest.fixture

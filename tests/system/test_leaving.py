@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import syncline.cli
 from syncline.edge.backend import Backend
-from tests.edge.test_runner import slow_slot
+from tests.edge.harness import slow_slot
 
 def command():
     spec = slow_slot(Path(sys.argv[1]), rounds=200, side=128)
