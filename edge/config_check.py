@@ -15,6 +15,7 @@ from syncline.edge.model.bundle import Bundle
 from syncline.edge.model_config import ModelSection
 from syncline.edge.model_slots import backend_options, configured_bundle, trusted_keys
 from syncline.edge.plugins import register_plugin
+from syncline.edge.prometheus import host_and_port
 from syncline.edge.shadow import check_comparable
 from syncline.errors import ConfigError, SynclineError
 from syncline.link import check_endpoint, load_keypair, load_public
@@ -36,7 +37,7 @@ def check_possible(config: EdgeConfig, where: Path, *, load: bool = True) -> Non
         ConfigError: A readout is longer than the camera's period, the endpoint is none, or a file
             is absent or not what it should be; the message holds the key.
     """
-    check_readouts(config, where)
+    check_values(config, where)
     for key, path in _files(config):
         if not Path(path).exists():
             raise ConfigError(f"{where}: {key}: {path} does not exist", remedy="Correct the path")
@@ -72,6 +73,18 @@ def _usable(section: ModelSection, name: str, *, load: bool) -> Bundle:
     if load:
         Engine.load(bundle, backend_options(section, cache=None))
     return bundle
+
+
+def check_values(config: EdgeConfig, where: Path) -> None:
+    """Refuse values that contradict each other or cannot be, before any model is loaded.
+
+    Raises:
+        ConfigError: The message holds the key.
+    """
+    check_readouts(config, where)
+    if config.health.prometheus:
+        with _Key(where, "$.health.prometheus"):
+            host_and_port(config.health.prometheus)
 
 
 def check_readouts(config: EdgeConfig, where: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +11,40 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from syncline.edge.metrics import metrics_text
 from syncline.errors import ConfigError
 from syncline.messages import syncline_pb2 as pb
+
+MAX_PORT = 65_535
+_log = logging.getLogger(__name__)
+
+
+class _Server(ThreadingHTTPServer):
+    """Says in the log, within its limits, what goes wrong with a request."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Whoever asked may hang up at any time: that is no error of ours."""
+        error = sys.exception()
+        if not isinstance(error, ConnectionError | TimeoutError):
+            _log.error("a request of %s failed", client_address, exc_info=error)
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Where `health.prometheus` says to listen; without a host on this machine alone.
+
+    Raises:
+        ConfigError: It is no address.
+    """
+    host, _, port = address.rpartition(":")
+    if not port.isascii() or not port.isdecimal() or int(port) > MAX_PORT:
+        raise _cannot_listen(address, "no host:port")
+    return host or "127.0.0.1", int(port)
+
+
+def _cannot_listen(address: str, why: object) -> ConfigError:
+    return ConfigError(
+        f"cannot listen on {address!r} for Prometheus: {why}",
+        remedy="Give health.prometheus a free host:port such as 127.0.0.1:9464",
+    )
 
 
 class MetricsServer:
@@ -24,15 +60,17 @@ class MetricsServer:
     """
 
     def __init__(self, address: str, health: Callable[[], pb.Health]) -> None:
-        host, _, port = address.rpartition(":")
-
         class Handler(BaseHTTPRequestHandler):
             timeout = 5
 
+            def do_HEAD(self) -> None:
+                self.do_GET()
+
             def do_GET(self) -> None:
-                if self.path == "/metrics":
+                path = self.path.partition("?")[0]
+                if path == "/metrics":
                     self._answer(200, metrics_text(health()))
-                elif self.path == "/healthz":
+                elif path == "/healthz":
                     now = health()
                     lines = filter(None, [now.state, now.detail])
                     self._answer(200 if now.state == "ok" else 503, "\n".join(lines) + "\n")
@@ -45,19 +83,16 @@ class MetricsServer:
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                self.wfile.write(data)
+                if self.command != "HEAD":
+                    self.wfile.write(data)
 
             def log_message(self, format: str, *args: object) -> None:
                 """Requests are not logged."""
 
         try:
-            self._server = ThreadingHTTPServer((host or "127.0.0.1", int(port)), Handler)
-        except (OSError, ValueError, OverflowError) as error:
-            raise ConfigError(
-                f"health.prometheus: cannot listen on {address!r}: {error}",
-                remedy="Give a free host:port such as 127.0.0.1:9464",
-            ) from error
-        self._server.daemon_threads = True
+            self._server = _Server(host_and_port(address), Handler)
+        except OSError as error:
+            raise _cannot_listen(address, error.strerror or error) from error
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics")
         self._thread.daemon = True
 

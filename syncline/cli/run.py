@@ -41,7 +41,7 @@ def run(
         json_: Print each health message as one JSON line.
     """
     from syncline.edge.config import load_edge_config
-    from syncline.edge.config_check import check_possible, check_readouts
+    from syncline.edge.config_check import check_possible, check_values
 
     if not (check or load):
         raise UsageError(
@@ -49,7 +49,7 @@ def run(
             remedy="Add --check, or leave --no-load away",
         )
     loaded = load_edge_config(config)
-    check_readouts(loaded, config)
+    check_values(loaded, config)
     if check:
         check_possible(loaded, config, load=load)
         models = "each model loads and reproduces its golden output" if load else "no model loaded"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import math
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 
@@ -185,6 +187,48 @@ def test_scrapes_at_once_are_all_answered(served: tuple[MetricsServer, pb.Health
     for thread in threads:
         thread.join(20)
     assert told == [200] * 8
+
+
+def test_a_probe_may_ask_for_the_head_alone_and_a_scraper_add_parameters(
+    served: tuple[MetricsServer, pb.Health],
+) -> None:
+    server, health = served
+    assert get(server, "/metrics?name=up")[::2] == (200, metrics_text(health))
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection.request("HEAD", "/healthz")
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (503, b"")
+    connection.close()
+
+
+def test_a_scraper_that_hangs_up_leaves_no_traceback(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only what is wrong with us is told, and in the log, which has limits."""
+    asked, hung_up, broken = threading.Event(), threading.Event(), [False]
+
+    def health() -> pb.Health:
+        asked.set()
+        assert hung_up.wait(20)
+        if broken[0]:
+            raise ValueError("a bug")
+        return message()
+
+    server = MetricsServer("127.0.0.1:0", health)
+    server.start()
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert asked.wait(20)
+    hung_up.set()
+    assert get(server, "/metrics")[0] == 200
+    assert not caplog.records
+    broken[0] = True
+    with pytest.raises(http.client.RemoteDisconnected):
+        get(server, "/metrics")
+    server.close()
+    assert "a bug" in caplog.text
+    assert capfd.readouterr().err.count("Traceback") <= caplog.text.count("Traceback")
 
 
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:99999", "127.0.0.1:x", ":-1"])

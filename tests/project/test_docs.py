@@ -15,7 +15,7 @@ from syncline import errors
 from syncline.cli import _COMMANDS
 from syncline.config import Section
 from syncline.edge.config import EdgeConfig, load_edge_config
-from syncline.edge.config_check import check_readouts
+from syncline.edge.config_check import check_values
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
@@ -82,7 +82,7 @@ def test_every_edge_toml_in_the_documents_is_accepted(text: str, tmp_path: Path)
         whole += '[[camera]]\nname = "front"\nkind = "synthetic"\n'
     path = tmp_path / "edge.toml"
     path.write_text(whole + text, encoding="utf-8")
-    check_readouts(load_edge_config(path), path)
+    check_values(load_edge_config(path), path)
 
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -54,6 +54,8 @@ def config(tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str]) -> Pa
         ("car-1.key", "car-1.pub", "$.link.key", "no secret key"),
         (":5555", ":99999", "$.link.endpoint", "1 to 65535"),
         (":5555", "", "$.link.endpoint", "no address"),
+        ("[link]", '[health]\nprometheus = "here"\n[link]', "$.health.prometheus", "'here'"),
+        ("[link]", '[health]\nprometheus = "::1:70000"\n[link]', "$.health.prometheus", "70000"),
         ("clip.mp4", "gone.mp4", "$.camera[0].path", "gone.mp4"),
         ("= 20000.0", "= 1470000.0", "$.camera[1].readout_us", "the period of 50000"),
         ("[link]", '[model]\nbundle = "nope"\n[link]', "$.model.bundle", "nope"),
