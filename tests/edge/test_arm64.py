@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -24,8 +25,9 @@ def test_arm64_under_emulation() -> None:
     themselves and agree with x86; builds for x86 are refused; a foreign cache is not taken."""
     if platform.machine() != "x86_64":
         pytest.skip("arm64 is emulated on x86-64")
-    environment = {"PYTHON": sys.executable, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    environment["HOME"] = str(Path.home())
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = Path(os.environ.get("SYNCLINE_ARM64") or caches / "syncline" / "arm64")
+    environment = {**os.environ, "PYTHON": sys.executable, "SYNCLINE_ARM64": str(cache)}
     able = subprocess.run(
         [SCRIPT, "--check"], env=environment, capture_output=True, text=True, check=False
     )
@@ -35,8 +37,8 @@ def test_arm64_under_emulation() -> None:
         [SCRIPT], env=environment, capture_output=True, text=True, check=False, timeout=LIMIT_S
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    folder = Path.home() / ".cache" / "syncline" / "arm64" / "shared" / "builds"
-    found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    report = cache / "shared" / "builds" / "report.json"
+    found = json.loads(report.read_text(encoding="utf-8"))
     assert all(one["ok"] for one in found)
     names = {one["name"] for one in found}
     for processor in PROCESSORS:
