@@ -117,6 +117,7 @@ class LiveMedia(BaseAdapter[RawFrame]):
     def _release(self) -> None:
         inner, self._inner = self._inner, None
         if inner is not None:
+            self._errors += inner.health().errors  # of each round
             inner.close()
 
 

@@ -59,6 +59,7 @@ class Status:
             counts = (health.frames, health.dropped, capture.rejected)
             for name, count in zip(("frames", "lost", "refused"), counts, strict=True):
                 message.counters[f"camera.{capture.name}.{name}"] = count
+            message.counters[f"camera.{capture.name}.errors"] = health.errors
             message.cameras.add(
                 camera=capture.name,
                 state=capture.state.value,
@@ -69,6 +70,8 @@ class Status:
             )
             if capture.trouble:
                 wrong.append(f"camera {capture.name}: {capture.trouble}")
-            if capture.has_ended:
+            if capture.has_ended and health.errors:
+                wrong.append(f"camera {capture.name}: ended, damaged: {health.errors} errors")
+            elif capture.has_ended:
                 ended.append(f"camera {capture.name}: ended")
         return wrong, ended

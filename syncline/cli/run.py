@@ -83,7 +83,11 @@ def _shown(*, as_json: bool) -> Iterator[Callable[[pb.Health], None]]:
         with Screen() as screen:
             yield screen.show
     else:
-        yield _Lines().show
+        lines = _Lines()
+        try:
+            yield lines.show
+        finally:
+            lines.end()
 
 
 def _print_json(message: pb.Health) -> None:
@@ -93,19 +97,27 @@ def _print_json(message: pb.Health) -> None:
 
 
 class _Lines:
-    """A line every tenth health message, and whenever the state or its reason changes."""
+    """A line every tenth health message, whenever the state or its reason changes, and the last."""
 
     def __init__(self) -> None:
         self._count = 0
         self._told = ("", "")
+        self._untold: pb.Health | None = None
 
     def show(self, message: pb.Health) -> None:
         # A reason that only counts on is no news.
         told = (message.state, _NUMBER.sub("#", message.detail))
-        if told != self._told or self._count % LINE_EVERY == 0:
+        is_due = told != self._told or self._count % LINE_EVERY == 0
+        self._untold = None if is_due else message
+        if is_due:
             print(health_line(message), flush=True)
         self._told = told
         self._count += 1
+
+    def end(self) -> None:
+        """A drive shorter than ten messages would else be told by its first alone, all zeros."""
+        if self._untold is not None:
+            print(health_line(self._untold), flush=True)
 
 
 def health_line(message: pb.Health) -> str:

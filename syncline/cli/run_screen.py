@@ -121,10 +121,11 @@ def _dropped(dropped: Mapping[str, int]) -> str:
 
 
 def _cameras(message: pb.Health) -> Table:
-    table = _table("camera", "state", "frames", "lost", "refused")
+    table = _table("camera", "state", "frames", "lost", "refused", "errors")
     for camera in message.cameras:
         state = Text(camera.state, "green" if camera.state == "ok" else "yellow")
-        counts = (camera.frames, camera.lost, camera.refused)
+        errors = message.counters.get(f"camera.{camera.camera}.errors", 0)
+        counts = (camera.frames, camera.lost, camera.refused, errors)
         table.add_row(camera.camera, state, *(str(count) for count in counts))
     return table
 

@@ -24,3 +24,17 @@ def test_a_new_problem_is_printed_without_waiting(capsys: pytest.CaptureFixture[
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 5
     assert "link: refused" in printed[-1]
+
+
+def test_the_last_state_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """A recording of a few seconds: not only the line of its first second, all zeros."""
+    lines = _Lines()
+    for captured in (0, 20, 40):
+        lines.show(pb.Health(state="ok", frames_captured=captured))
+    lines.end()
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[2] for line in printed] == ["captured=0", "captured=40"]
+    lines = _Lines()
+    lines.show(pb.Health(state="ok"))
+    lines.end()
+    assert len(capsys.readouterr().out.splitlines()) == 1

@@ -48,9 +48,11 @@ def test_it_counts_from_the_daemons_start_not_the_machines() -> None:
 
 
 def test_cameras_clock_spool_and_reasons_are_there() -> None:
-    text = drawn(message())
-    assert row(text, "front") == ["front", "ok", "10", "3", "1"]
-    assert row(text, "rear  ") == ["rear", "absent", "0", "0", "0"]
+    health = message()
+    health.counters["camera.front.errors"] = 5
+    text = drawn(health)
+    assert row(text, "front") == ["front", "ok", "10", "3", "1", "5"]
+    assert row(text, "rear  ") == ["rear", "absent", "0", "0", "0", "0"]
     assert "4 records wait" in text
     assert "COLD" in text
     assert text.rstrip().endswith("camera rear: absent")
