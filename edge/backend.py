@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -27,6 +28,19 @@ from syncline.edge.session import (
 from syncline.errors import DeadlineError, InferenceError
 
 __all__ = ["Backend", "BackendOptions"]
+
+RELEASE_LIMIT_S = 5.0
+"""Longest that the end of a dead session is waited for."""
+
+
+class _Gone:
+    """In the place of a session that was let go of."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def run(self, *_: object) -> None:
+        raise InferenceError(self._why, remedy="It is loaded anew: see /health")
 
 
 @dataclass
@@ -118,6 +132,27 @@ class Backend:
             _turn=turn_on(providers),
         )
 
+    @property
+    def is_released(self) -> bool:
+        """Whether its session was let go of."""
+        return isinstance(self._session, _Gone)
+
+    def release(self, why: str) -> None:
+        """Let go of the session of a provider that died; every run fails from now on.
+
+        Sessions may share what died (those on WebGPU share one device) or fill its memory: as long
+        as one is there, no new one works. A driver that does not even end is not waited for.
+        """
+        held, self._session = [self._session], _Gone(why)
+
+        def let_go() -> None:
+            with self._turn:
+                held.clear()
+
+        thread = threading.Thread(target=let_go, name="edge-release", daemon=True)
+        thread.start()
+        thread.join(RELEASE_LIMIT_S)
+
     def forget(self) -> None:
         """Remove from the cache what this model was loaded from, or left there."""
         if self._cache is not None:
@@ -146,6 +181,8 @@ class Backend:
                 outputs: list[NDArray[np.generic]] = self._session.run(
                     manifest.decoder.outputs, {manifest.input.name: tensor}, run_options
                 )
+        except InferenceError:
+            raise
         except Exception as error:
             if stop is not None and stop.stopped:
                 raise DeadlineError(
@@ -165,6 +202,6 @@ def _runtime_name(counts: Mapping[str, int], picked: Sequence[Chosen]) -> str:
 
 def _typed(error: Exception, manifest: Manifest) -> InferenceError:
     return InferenceError(
-        f"the run of {manifest.name!r} failed: {reason(error)}",
+        f"the run of {manifest.name!r} failed: {reason(error).rstrip('.')}",
         remedy="Run `syncline model check` on the bundle",
     )

@@ -271,7 +271,7 @@ class Dispatcher:
         except DeadlineError as error:
             return self._stop_reason(job.lane), str(error)
         except (ModelError, MemoryError) as error:
-            job.run_error = str(error) if isinstance(error, InferenceError) else ""
+            job.run_error = error.message if isinstance(error, InferenceError) else ""
             return DropReason.FAILED, str(error)
         except SynclineError as error:
             return DropReason.BAD_FRAME, str(error)

@@ -127,10 +127,10 @@ class Engine:
         except ModelError as error:
             if not backend.from_cache:
                 raise
-            failure = error
-        name = bundle.manifest.name
-        _log.warning("%r from the cache is refused: %s; it is built anew", name, failure)
-        if _is_of_the_run(failure):
+            failed_to_run = _is_of_the_run(error)
+            name = bundle.manifest.name
+            _log.warning("%r from the cache is refused: %s; it is built anew", name, error)
+        if failed_to_run:
             # Perhaps the provider is dead: what may have taken minutes to compile is kept until
             # another form of the model runs.
             aside = dataclasses.replace(options, cache_dir=None)

@@ -36,7 +36,8 @@ class Recovery:
     Attributes:
         home: Providers of the slot while nothing was wrong, in order; empty before the first loss.
         lost: Of those, the ones that failed and are passed over at present.
-        error: What the runtime said last.
+        error: What the runtime said when runs began to fail.
+        cause: What it said of the first that is lost.
         dead: Why the slot gives nothing: its provider fails and no other could be loaded.
         busy: An attempt is under way.
     """
@@ -44,6 +45,7 @@ class Recovery:
     home: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     error: str = ""
+    cause: str = ""
     dead: str = ""
     busy: bool = False
     _failures: int = 0
@@ -78,16 +80,22 @@ class Recovery:
             error: What it said.
             has_next: Whether another provider may take this one's place.
         """
+        if not self._failures and not self.dead:
+            self.error = error
         self._failures += 1
-        self.error = error
         steps_down = has_next and self._was_replaced and not self.busy
         return self.is_failing and (steps_down or self._may_begin(now_ns))
 
     def _may_begin(self, now_ns: int) -> bool:
         return not self.busy and now_ns >= self._next_ns
 
-    def begin(self) -> None:
-        """An attempt begins; until `end` no other does."""
+    def begin(self, error: str = "") -> None:
+        """An attempt begins; until `end` no other does.
+
+        Args:
+            error: Why, where it is no failed run.
+        """
+        self.error = error or self.error
         self.busy = True
         self._was_replaced = False
 
@@ -107,7 +115,7 @@ class Recovery:
             now_ns: Now.
         """
         if not self.lost:
-            self.home = tuple(before)
+            self.home, self.cause = tuple(before), self.error
         at = self.home.index(provider) if provider in self.home else 0
         self.lost = self.home[:at]
         self.dead = ""
@@ -155,6 +163,6 @@ class Recovery:
         if self.lost:
             return (
                 f"{self.lost[0]} failed in service, {provider} runs the model in its place "
-                f"({self.error})"
+                f"({self.cause})"
             )
         return ""

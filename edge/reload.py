@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from syncline.edge.engine import Engine
 from syncline.edge.model.bundle import Bundle
@@ -30,15 +30,22 @@ class Reloader:
         clock: Raw time.
         lock: The runner's; guards the states and counters.
         counters: Of `/health`.
+        states: All slots.
         tell: Whom to tell, without the lock.
     """
 
     def __init__(
-        self, clock: RawClock, lock: threading.Lock, counters: Counter[str], tell: Tell
+        self,
+        clock: RawClock,
+        lock: threading.Lock,
+        counters: Counter[str],
+        states: Collection[SlotState],
+        tell: Tell,
     ) -> None:
         self._clock = clock
         self._lock = lock
         self._counters = counters
+        self._states = states
         self._tell = tell
 
     def attempt(self, state: SlotState, *, hung: bool) -> None:
@@ -54,7 +61,7 @@ class Reloader:
         engine = state.engine
         assert engine is not None, "workers start after the models are loaded"
         if hung:
-            self._replace(state, engine, "a run did not come back")
+            self._replace(state, engine, state.recovery.error)
         elif state.recovery.is_failing:
             self._examine(state, engine)
         elif state.recovery.lost:
@@ -63,19 +70,31 @@ class Reloader:
     def _examine(self, state: SlotState, engine: Engine) -> None:
         """Whether it is the provider that fails, or the frames: the golden frame tells."""
         name, provider = state.spec.name, engine.backend.provider
-        try:
-            engine.check_alive()
-        except ModelError as error:
-            self._count("provider-lost")
-            _log.error("slot %s: %s fails every run: %s", name, provider, error)
-            self._replace(state, engine, f"{provider} failed in service: {error}")
-        else:
+        error = _error_of(engine)
+        if not error:
             self._count("provider-alive")
             _log.warning(
                 "slot %s: runs fail in a row, but %s still runs the golden frame: not loaded anew",
                 name,
                 provider,
             )
+            return
+        if not engine.backend.is_released:
+            self._count("provider-lost")
+            _log.error("slot %s: %s fails every run: %s", name, provider, error)
+            self._let_go(provider, state.recovery.error)
+        self._replace(state, engine, f"{provider} failed in service: {state.recovery.error}")
+
+    def _let_go(self, provider: str, why: str) -> None:
+        """End the sessions of all slots that died with the provider: no new one works beside them.
+
+        Theirs come to recover as soon as their runs fail.
+        """
+        for state in self._states:
+            engine = state.engine
+            is_on_it = engine is not None and engine.backend.provider == provider
+            if engine is not None and is_on_it and _error_of(engine):
+                engine.backend.release(why)
 
     def _replace(self, state: SlotState, engine: Engine, why: str) -> None:
         with self._lock:
@@ -86,14 +105,15 @@ class Reloader:
         if fresh is not None:
             self._install(state, engine, fresh, why)
             return
-        refusal = "; ".join(dict.fromkeys(refusals))
+        new = [refusal for refusal in dict.fromkeys(refusals) if refusal not in why]
+        reason = f"{why}; a new session fails too" + "".join(f": {refusal}" for refusal in new)
         with self._lock:
             self._counters["reload-failed"] += 1
-            if state.engine is engine:
-                state.recovery.dead = f"{why}; it cannot be loaded anew: {refusal}"
-        _log.error("slot %s: its model cannot be loaded anew: %s", state.spec.name, refusal)
+            if state.engine is engine and engine.backend.is_released:
+                state.recovery.dead = reason
+        _log.error("slot %s: %s", state.spec.name, reason)
         provider = engine.backend.provider
-        self._tell(state, engine.bundle, "reload-failed", f"{why}; {refusal}", (provider, provider))
+        self._tell(state, engine.bundle, "reload-failed", reason, (provider, provider))
 
     def _come_back(self, state: SlotState, engine: Engine) -> None:
         """Try what was lost again, beside the provider that stands in."""
@@ -109,7 +129,7 @@ class Reloader:
             return
         self._count("provider-still-lost")
         _log.warning(
-            "slot %s: %s does not work yet %s", state.spec.name, home[0], "; ".join(refusals)
+            "slot %s: %s does not work yet: %s", state.spec.name, home[0], "; ".join(refusals)
         )
 
     @staticmethod
@@ -123,7 +143,7 @@ class Reloader:
             try:
                 return Engine.load(engine.bundle, options), refusals
             except ModelError as error:
-                refusals.append(str(error))
+                refusals.append(error.message)
         return None, refusals
 
     def _install(self, state: SlotState, engine: Engine, fresh: Engine, why: str) -> None:
@@ -143,3 +163,15 @@ class Reloader:
     def _count(self, event: str) -> None:
         with self._lock:
             self._counters[event] += 1
+
+
+def _error_of(engine: Engine) -> str:
+    """Why the golden frame does not run; empty when it does.
+
+    Text, because an exception holds the frames that it came through, and they hold the session.
+    """
+    try:
+        engine.check_alive()
+    except ModelError as error:
+        return error.message
+    return ""

@@ -76,7 +76,9 @@ class Serving:
         self._tell = callbacks
         self._policy = policy
         self._swapping = threading.Lock()
-        self._reloader = Reloader(clock, self.lock, self.counters, self._tell_reload)
+        self._reloader = Reloader(
+            clock, self.lock, self.counters, self.slots.values(), self._tell_reload
+        )
         self._loading: list[threading.Thread] = []
 
     def load(self) -> None:
@@ -229,7 +231,7 @@ class Serving:
         with self.lock:
             if state.recovery.busy:
                 return
-            state.recovery.begin()
+            state.recovery.begin("a run did not come back" if hung else "")
         self._begin(partial(self._reloader.attempt, state, hung=hung), "edge-reload")
 
     def health(self) -> Health:

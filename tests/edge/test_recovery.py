@@ -163,7 +163,7 @@ def test_strict_waits_for_its_provider_and_stays_degraded(
         on.until(lambda: runner.health().counters.get("reload-failed", 0) >= 2)
         main = main_of(runner)
         assert (main.state, main.ep_actual) == ("degraded", CUDA)
-        assert "it cannot be loaded anew" in main.detail
+        assert "device lost; a new session fails too" in main.detail
         assert set(machine.opened) == {CUDA}, "nothing takes its place"
         assert len(told.results) == 3
         assert {drop.reason for drop in told.drops} == {DropReason.FAILED}
