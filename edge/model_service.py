@@ -78,7 +78,8 @@ class ModelService:
         return next(s for s in self._runner.health().slots if s.slot == self.slot)
 
     def _swap(self, bundle: Bundle) -> None:
-        self._runner.swap(bundle, self.slot)
+        # In a thread that gives way: this one has the daemon's niceness, before other programs.
+        self._runner.swap_in_background(bundle, self.slot).result()
         with self._state:
             self._swapped_ns = self._clock.raw_ns()
 

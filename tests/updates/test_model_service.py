@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from syncline.edge import model_service
+from syncline.edge.engine import Engine
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.model_config import ModelSection
 from syncline.edge.model_service import PROBATION_FRAMES, PROBATION_NS, ModelService
-from syncline.edge.runner import Runner
+from syncline.edge.runner import ModelSlot, Runner
 from syncline.edge.swap import SwapEvent
 from syncline.edge.updater import UpdateEvent
-from syncline.errors import StorageError
+from syncline.errors import ModelError, StorageError
 from syncline.timebase import ManualClock
+from tests.edge import tiny
+from tests.edge.harness import CLOCK
 
 from .test_updater import PUBLIC, Fleet
 
@@ -44,9 +51,12 @@ class FakeRunner:
         )
         return SimpleNamespace(slots=[other, slot])
 
-    def swap(self, bundle: Bundle, slot: str) -> None:
+    def swap_in_background(self, bundle: Bundle, slot: str) -> Future[None]:
         self.digests.append(bundle.digest)
         self.in_swap()
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
 
     def rollback(self, slot: str) -> SwapEvent:
         self.digests.pop()
@@ -102,6 +112,33 @@ def test_an_unforeseen_error_is_told_and_the_thread_goes_on(
     bench.service._updater._fetch = honest
     until(lambda: [e.action for e in bench.events] == ["fetched", "swapped"])
     until(lambda: bench.service.problem == "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="niceness by thread is Linux's")
+def test_edge_16_a_new_model_is_loaded_behind_the_serving_one(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """edge-16: the p99 during a swap is that of a load which gives way: the daemon's does, too."""
+    niceness: list[int] = []
+    honest = Engine.load
+
+    def load(*given: Any, **named: Any) -> Engine:
+        niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return honest(*given, **named)
+
+    runner = Runner([ModelSlot(name="primary", bundle=tiny.bundle(tmp_path / "a"))], clock=CLOCK)
+    runner.load()
+    monkeypatch.setattr(Engine, "load", load)
+    monkeypatch.setattr(bench.service, "_runner", runner)
+    new = tiny.bundle(tmp_path / "b", spec=msgspec.structs.replace(tiny.manifest(), version="2"))
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    bench.service._swap(new)
+    assert runner.health().slots[0].model_digest == new.digest
+    assert niceness == [10]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+    with pytest.raises(ModelError):
+        bench.service._swap(tiny.bundle(tmp_path / "c", tiny.scorer(), tiny.scores_manifest()))
+    assert runner.health().slots[0].model_digest == new.digest
 
 
 def test_a_degraded_model_is_taken_back_within_its_probation_only(bench: Bench) -> None:
