@@ -6,8 +6,8 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
-from syncline.durable import replace_durably
 from syncline.errors import StorageError
+from syncline.files import replace_durably
 
 _log = logging.getLogger(__name__)
 

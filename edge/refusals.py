@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from syncline.durable import replace_durably
+from syncline.files import replace_durably
 
 _log = logging.getLogger(__name__)
 

@@ -20,11 +20,11 @@ from typing import Protocol
 
 import msgspec
 
-from syncline.durable import replace_durably, sync_folder
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.refusals import Refusals
 from syncline.edge.swap import SwapEvent
 from syncline.errors import InputError, IntegrityError, LinkError, ModelError, StorageError
+from syncline.files import replace_durably, sync_folder
 
 _log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import msgspec
 
-from syncline.durable import replace_durably
 from syncline.errors import StorageError
+from syncline.files import replace_durably
 
 MAX_SAVED_BYTES = 4096
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from syncline.errors import DeviceError, StorageError
+from syncline.files import replace_whole
 
 MAX_STATUS_BYTES = 1 << 20
 
@@ -59,10 +60,8 @@ def write_status(path: Path, report: StatusReport) -> None:
     Raises:
         StorageError: The file cannot be written.
     """
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_bytes(msgspec.json.encode(report))
-        part.replace(path)
+        replace_whole(path, msgspec.json.encode(report))
     except OSError as error:
         raise StorageError(
             f"cannot write {path}: {error.strerror}", remedy="Check [time] status"

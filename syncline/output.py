@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
 from pathlib import Path
 
 from syncline.errors import StorageError, UsageError
+from syncline.files import replace_whole
 
 _REMEDIES = {
     errno.ENOSPC: "Free space, or choose another disk",
@@ -86,11 +86,7 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         StorageError: It cannot be written; what was there stays.
     """
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(data)
-        part.replace(path)
+        replace_whole(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         raise cannot_write(path, error) from error

@@ -14,6 +14,7 @@ from cyclopts import Parameter
 
 from syncline.cloud.collector import Collector, CollectorOptions, Health
 from syncline.config import Section, load
+from syncline.files import replace_whole
 from syncline.link.endpoint import check_endpoint
 from syncline.link.keys import KeyPair, load_keypair, new_keypair, save_keypair
 from syncline.link.provider import Provider
@@ -130,9 +131,7 @@ def _status(health: Health) -> str:
 
 def _write(path: Path, text: str) -> None:
     """Replace a small file; a full disk must not end the service."""
-    fresh = path.with_suffix(".new")
     try:
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
+        replace_whole(path, text.encode())
     except OSError as error:
         _LOG.warning("%s not written: %s", path, error.strerror)

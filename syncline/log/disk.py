@@ -6,8 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
-from syncline.durable import sync_folder
 from syncline.errors import StorageError
+from syncline.files import sync_folder
 
 
 class Disk:

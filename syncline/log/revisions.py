@@ -10,8 +10,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from syncline.durable import replace_durably
 from syncline.errors import LogError
+from syncline.files import replace_durably
 from syncline.log.mapping import mapping_from_text, mapping_to_message, mapping_to_text
 from syncline.output import cannot_write
 from syncline.timebase import MappingSegment

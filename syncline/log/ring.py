@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from syncline.errors import QuotaError, StorageError
+from syncline.files import replace_whole
 from syncline.log.disk import Disk
 from syncline.log.folder import PINNED, PINS, RING, Segment, list_segments, segment_name
 from syncline.log.span import segment_span
@@ -254,10 +255,8 @@ class Ring:
 
     def _save(self, pin: Pin) -> None:
         path = self.folder / PINS / f"{pin.id:08d}.json"
-        fresh = path.with_suffix(".new")
         try:
-            fresh.write_bytes(msgspec.json.encode(pin))
-            fresh.replace(path)
+            replace_whole(path, msgspec.json.encode(pin))
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from None
 

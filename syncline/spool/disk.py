@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from syncline.durable import sync_folder
+from syncline.files import sync_folder
 
 
 class Disk(Protocol):

@@ -214,7 +214,7 @@ def test_a_full_disk_neither_ends_the_daemon_nor_sends_twice(
     assert not (device.data / "queued-segments").exists()
     assert device.check().state == "ok"
     assert (device.data / "queued-segments").read_text().split() == [A]
-    assert list(device.data.glob("*.new")) == []
+    assert [p.name for p in device.data.glob("*queued*")] == ["queued-segments"]
 
 
 def test_a_ring_that_cannot_be_read_is_a_line_in_health(
