@@ -104,7 +104,7 @@ class ChosenClips:
             return False
         for other in reversed(before):
             part = self._look(other)
-            if part.end_ns < own.start_ns - REACH_NS:
+            if part is not _NOTHING and part.end_ns < own.start_ns - REACH_NS:
                 self._known.pop(other)
                 break
             found += part.wanted
@@ -123,8 +123,6 @@ class ChosenClips:
     def _read(self, name: str) -> _Closed:
         segment = Segment(name, self._ring / name)
         start_ns, end_ns = segment_span(segment)
-        if start_ns is None or end_ns is None:
-            return _NOTHING
         windows: list[Window] = []
         try:
             with LogReader(segment.path, topics=self._selected) as reader:
@@ -133,7 +131,10 @@ class ChosenClips:
                     begin, end = m.mid_raw_ns - m.before_ns, m.mid_raw_ns + m.after_ns
                     windows.append(Window(m.camera, begin, end))
         except SynclineError as error:
-            self._give_up(name, error)
+            if segment.path.is_dir():  # else the ring gave it up just now
+                self._give_up(name, error)
+        if start_ns is None or end_ns is None:
+            return _NOTHING
         return _Closed(start_ns, end_ns, tuple(windows))
 
     def _cut(self, name: str, wanted: Sequence[Window]) -> None:

@@ -147,6 +147,20 @@ def test_what_cannot_be_read_is_counted_and_holds_nothing_up(
     assert "are lost" in caplog.text
 
 
+def test_a_segment_of_which_nothing_can_be_read_is_counted_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = Device(tmp_path)
+    device.record(45, {3: "random", 38: "random"})
+    clips, closed = device.clips(), device.segments()
+    for path in (tmp_path / "ring" / closed[0]).iterdir():
+        path.write_bytes(b"\0" * 500)
+    assert all(clips.take(name, closed, final=True) for name in closed)
+    assert pictures(clips.files()) == ["front 38"]
+    assert clips.lost == 1
+    assert "are lost" in caplog.text
+
+
 def test_the_limit_holds_and_the_oldest_go(tmp_path: Path) -> None:
     device = Device(tmp_path)
     device.record(45, {3: "random", 14: "random", 27: "random", 40: "random"})
