@@ -10,7 +10,7 @@ import pytest
 
 from syncline.edge.backend import BackendOptions
 from syncline.edge.health import rss_bytes
-from syncline.edge.job import DropReason, Frame
+from syncline.edge.job import DropReason, Frame, Result
 from syncline.edge.model.manifest import InputSpec
 from syncline.edge.queue import FrameQueue, Lane, QueuePolicy, Schedule
 from syncline.edge.runner import ModelSlot, Runner
@@ -120,24 +120,39 @@ def test_edge_35_twice_and_with_two_threads_the_same_bits(tmp_path: Path, kind: 
     """edge-35: same frames, bundle and runtime, twice, 1 or 2 threads, live or not: same bits."""
     bundle = nets.bundle(kind, tmp_path / kind)
 
-    def outputs(threads: int, prefetch: bool) -> list[bytes]:
+    frames = [frame(i, bgr=nets.picture(960, 540, seed=i)) for i in range(4)]
+
+    def slot(threads: int) -> ModelSlot:
         options = BackendOptions(intra_op_threads=threads)
-        slot = ModelSlot(name="main", bundle=bundle, backend=options)
-        runner = Runner([slot], clock=CLOCK)
-        frames = [frame(i, bgr=nets.picture(960, 540, seed=i)) for i in range(4)]
-        bits = []
-        for result in runner.process_all(frames, prefetch=prefetch):
-            if result.labels is not None:
-                bits.append(result.labels.labels.tobytes())
-            if result.boxes is not None:
-                assert len(result.boxes) > 5
-                bits.append(result.boxes.xyxy_px.tobytes() + result.boxes.score.tobytes())
-        return bits
+        return ModelSlot(name="main", bundle=bundle, backend=options, policy=QueuePolicy.BLOCK)
+
+    def outputs(threads: int, prefetch: bool) -> list[bytes]:
+        runner = Runner([slot(threads)], clock=CLOCK)
+        return [bits_of(result) for result in runner.process_all(frames, prefetch=prefetch)]
+
+    def live(threads: int) -> list[bytes]:
+        told = Told()
+        runner = Runner([slot(threads)], clock=CLOCK, callbacks=told.callbacks())
+        runner.start()
+        for given in frames:
+            runner.submit(given)
+        runner.stop()
+        return [bits_of(result) for result in told.results]
 
     first = outputs(1, prefetch=False)
     assert len(set(first)) == 4
     for threads, prefetch in ((1, False), (1, True), (2, False)):
         assert outputs(threads, prefetch) == first
+    assert live(1) == live(2) == first
+
+
+def bits_of(result: Result) -> bytes:
+    """Every bit of what a model said."""
+    if result.labels is not None:
+        return result.labels.labels.tobytes()
+    assert result.boxes is not None
+    assert len(result.boxes) > 5
+    return result.boxes.xyxy_px.tobytes() + result.boxes.score.tobytes()
 
 
 def test_edge_35_real_model_twice(shared_data: Path, tmp_path: Path) -> None:
