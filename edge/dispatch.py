@@ -65,8 +65,6 @@ class Dispatcher:
         self._idle = 0
         self._accepting = self._stopping = False
 
-    # Life.
-
     def start(self) -> None:
         """Start the threads; the models must be loaded."""
         with self._lock:
@@ -110,6 +108,7 @@ class Dispatcher:
         self._decode_ahead(frame)
         held = 0
         told: list[Drop] = []
+        due: list[str] = []
         with self._lock:
             for state in self.serving.slots.values():
                 if state.spec.shadow_of or not state.spec.sees(frame.camera):
@@ -122,12 +121,16 @@ class Dispatcher:
                 if not self._accepting:
                     break
                 state.ledger.captured += 1
+                if state.recovery.is_due(frame.raw_ns):
+                    due.append(lane.slot)
                 dropped = lane.offer(frame)
                 self._note(lane, dropped, told)
                 held += all(given is not frame for given, _ in dropped)
             if held:
                 self._wake(held)
         self._tell_drops(told)
+        for slot in due:
+            self.serving.recover(slot)
         return held
 
     def _decode_ahead(self, frame: Frame) -> None:

@@ -70,6 +70,13 @@ class Recovery:
         self.dead = ""
         if not self.lost and now_ns >= self._next_ns + SETTLED_NS:
             self._delay_ns = 0
+        return self.is_due(now_ns)
+
+    def is_due(self, now_ns: int) -> bool:
+        """Whether to try the providers that were lost again, whatever becomes of the frames.
+
+        Where the one that stands in is too slow for the deadline, no run comes to its end.
+        """
         return bool(self.lost) and self._may_begin(now_ns)
 
     def failed(self, now_ns: int, error: str, *, has_next: bool = False) -> bool:

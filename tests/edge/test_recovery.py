@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,6 +68,10 @@ class Drive:
 
     def __init__(self, runner: Runner, told: Told) -> None:
         self._runner, self._told, self._index = runner, told, 0
+
+    def next(self) -> int:
+        self._index += 1
+        return self._index - 1
 
     def send(self, count: int) -> None:
         for _ in range(count):
@@ -151,6 +156,24 @@ def test_a_provider_that_works_again_is_taken_back(
         assert actions(told, "reloaded") == [(CUDA, CPU), (CPU, CUDA)]
         assert "works again" in told.events[-1].reason
         assert runner.health().state == "ok"
+
+
+def test_a_provider_is_taken_back_though_the_cpu_never_ends_in_time(
+    bundle: Bundle, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever stands in is so slow that every frame is late: the way back is tried all the same."""
+    monkeypatch.setattr(recovery, "FIRST_DELAY_NS", NS_PER_S // 50)
+    late = dataclasses.replace(slot(bundle, CUDA, CPU), deadline_ns=NS_PER_S)
+    with drive(late) as (runner, told, on):
+        machine.dead.add(CUDA)
+        on.until(lambda: main_of(runner).ep_actual == CPU)
+        machine.dead.clear()
+        end_s = time.monotonic() + 10
+        while main_of(runner).ep_actual != CUDA:
+            assert time.monotonic() < end_s
+            runner.submit(frame(on.next(), age_ns=2 * NS_PER_S))
+            time.sleep(0.01)
+        told.wait(lambda: DropReason.LATE in {drop.reason for drop in told.drops})
 
 
 def test_strict_waits_for_its_provider_and_stays_degraded(
