@@ -42,12 +42,15 @@ class Drive:
         self.results: list[Result] = []
         self.drops: list[Drop] = []
         self.events: list[SwapEvent] = []
+        slots = [ModelSlot(name="main", bundle=bundle, backend=options, policy=QueuePolicy.BLOCK)]
+        if GIVEN["shadow"]:
+            slots.append(ModelSlot(name="next", bundle=bundle, backend=options, shadow_of="main"))
         self.runner = Runner(
-            [ModelSlot(name="main", bundle=bundle, backend=options, policy=QueuePolicy.BLOCK)],
+            slots,
             clock=CLOCK,
             callbacks=Callbacks(
-                on_result=self.results.append,
-                on_drop=self.drops.append,
+                on_result=lambda result: result.shadow or self.results.append(result),
+                on_drop=lambda drop: drop.slot == "next" or self.drops.append(drop),
                 on_event=self.events.append,
             ),
         )
@@ -71,6 +74,10 @@ class Drive:
     def served(self, count: int) -> Callable[[], bool]:
         want = len(self.results) + count
         return lambda: len(self.results) >= want
+
+    def shadow_served(self, count: int) -> Callable[[], bool]:
+        want = self.runner.health().slots[1].processed + count
+        return lambda: self.runner.health().slots[1].processed >= want
 
     def counted(self, name: str, count: int = 1) -> Callable[[], bool]:
         return lambda: self.runner.health().counters.get(name, 0) >= count
@@ -102,7 +109,10 @@ def lasting(drive: Drive, gate: Path) -> dict[str, Any]:
     still["cpu_share"] = (time.process_time() - cpu_s) / still["s"]
     gate.unlink()
     back = drive.until(lambda: drive.runner.health().state == "ok", 60.0)
-    return {"dead": dead, "after": after, "still": still, "back": back}
+    told = {"dead": dead, "after": after, "still": still, "back": back}
+    if GIVEN["shadow"]:
+        told["shadow"] = drive.until(drive.shadow_served(5), 60.0)
+    return told
 
 
 def short(drive: Drive, gate: Path) -> dict[str, Any]:
