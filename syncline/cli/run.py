@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 from cyclopts import Parameter
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from syncline.messages import syncline_pb2 as pb
 
 LINE_EVERY = 10
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""A disk may have room again: the next line is tried."""
 _log = logging.getLogger(__name__)
 _NUMBER = re.compile(r"\d+")
 
@@ -75,19 +80,40 @@ def run(
 
 @contextmanager
 def _shown(*, as_json: bool) -> Iterator[Callable[[pb.Health], None]]:
-    if as_json:
-        yield _print_json
-    elif sys.stdout.isatty():
-        from syncline.cli.run_screen import Screen
+    with ExitStack() as stack:
+        stack.callback(_careful(partial(print, end="", flush=True)))
+        if as_json:
+            show = _print_json
+        elif sys.stdout.isatty():
+            from syncline.cli.run_screen import Screen
 
-        with Screen() as screen:
-            yield screen.show
-    else:
-        lines = _Lines()
+            show = stack.enter_context(Screen()).show
+        else:
+            lines = _Lines()
+            stack.callback(_careful(lines.end))
+            show = lines.show
+        yield _careful(show)
+
+
+P = ParamSpec("P")
+
+
+def _careful(show: Callable[P, object]) -> Callable[P, None]:
+    """Show, or go on without: nobody who looks on, and no disk of a log, may end a device."""
+
+    def shown(*given: P.args, **named: P.kwargs) -> None:
         try:
-            yield lines.show
-        finally:
-            lines.end()
+            show(*given, **named)
+        except OSError as error:
+            why = error.strerror or error
+            if error.errno in _FULL:
+                _log.error("a line was not shown: standard output: %s", why)
+                return
+            _log.error("nothing is shown from here on: standard output: %s", why)
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return shown
 
 
 def _print_json(message: pb.Health) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import os
+from pathlib import Path
+
 import pytest
 
-from syncline.cli.run import _Lines, health_line
+from syncline.cli.run import _Lines, _shown, health_line
 from syncline.messages import syncline_pb2 as pb
 
 
@@ -38,3 +43,36 @@ def test_the_last_state_is_told_once(capsys: pytest.CaptureFixture[str]) -> None
     lines.show(pb.Health(state="ok"))
     lines.end()
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_log_on_a_full_disk_ends_no_daemon(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, as_json: bool
+) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        with _shown(as_json=as_json) as show:
+            show(pb.Health(state="ok"))
+            show(pb.Health(state="degraded"))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+    assert "standard output: No space left on device" in caplog.text
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_who_looks_on_may_leave(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, as_json: bool
+) -> None:
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        with _shown(as_json=as_json) as show:
+            show(pb.Health(state="ok"))
+            first = os.read(read, 65536).decode()
+            os.close(read)
+            for state in ("degraded", "ok", "degraded"):
+                show(pb.Health(state=state))
+    assert json.loads(first)["state"] == "ok" if as_json else first.startswith("state=ok")
+    told = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert [r.message for r in told] == [
+        "nothing is shown from here on: standard output: Broken pipe"
+    ]
