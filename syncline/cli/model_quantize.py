@@ -93,8 +93,7 @@ def quantize(
         limits=limits,
         runs=runs,
     )
-    check_runs(runs)
-    _check_counts(frames, judge)
+    _check_counts(frames, judge, runs)
     source = open_bundle(bundle)
     labels = truth_folder(truth) if truth is not None else None
     calibrating, judging = _frames(calibration, gate_frames, frames, judge)
@@ -102,20 +101,15 @@ def quantize(
         print(f"calibration: {calibrating.told()}")
         print(f"gate: {judging.told()}", flush=True)
     report = quantize_bundle(
-        source,
-        out,
-        calibrating,
-        judging,
-        options,
-        cpu_ns=time.thread_time_ns,
-        truth=labels,
+        source, out, calibrating, judging, options, cpu_ns=time.thread_time_ns, truth=labels
     )
     taken = {"calibration": calibrating.told(), "gate": judging.told()}
     print(json.dumps({**_as_dict(report), "frames": taken}) if as_json else _as_text(report))
     return 0
 
 
-def _check_counts(frames: int, judge: int) -> None:
+def _check_counts(frames: int, judge: int, runs: int) -> None:
+    check_runs(runs)
     least = (("frames", frames, MIN_CALIBRATION), ("judge", judge, MIN_JUDGED))
     for flag, value, limit in least:
         if value < limit:

@@ -98,11 +98,28 @@ def replay(
     )
     job = _Job(recording, source, bundle, options, backend, images, out, annotate, quiet=json_)
     report, digest, counts = job.run(OsClock())
-    result = {
-        "recording": str(recording),
-        "model": f"{bundle.manifest.name} {bundle.manifest.version}",
-        "model_sha256": bundle.digest,
-        **job.ran_on,
+    if report.damage:
+        sys.stderr.write(f"syncline: warning: {recording} {_damage_text(report)}\n")
+    result = {**job.told(), **_figures(report), "digest": digest, "messages": counts}
+    if json_:
+        print(json.dumps(result))
+        return 0
+    for key in _LINES:
+        if key != "boxes" or bundle.manifest.task == "detection":
+            print(f"{key:<10} {result[key]}")
+    for path in filter(None, (out, annotate)):
+        print(f"{'written':<10} {path}")
+    return 0
+
+
+_LINES = (
+    "recording", "model", "provider", "frames", "boxes", "invalid", "fps", "span_s", "digest",
+)  # fmt: skip
+"""What is said of a replay without --json."""
+
+
+def _figures(report: ReplayReport) -> dict[str, object]:
+    return {
         "frames": report.frames,
         "boxes": report.boxes,
         "invalid": report.invalid,
@@ -112,30 +129,7 @@ def replay(
         "damaged": bool(report.damage),
         "errors": report.damage.errors,
         "missing": report.damage.missing,
-        "digest": digest,
-        "messages": counts,
     }
-    if report.damage:
-        sys.stderr.write(f"syncline: warning: {recording} {_damage_text(report)}\n")
-    if json_:
-        print(json.dumps(result))
-        return 0
-    for key in (
-        "recording",
-        "model",
-        "provider",
-        "frames",
-        "boxes",
-        "invalid",
-        "fps",
-        "span_s",
-        "digest",
-    ):
-        if key != "boxes" or bundle.manifest.task == "detection":
-            print(f"{key:<10} {result[key]}")
-    for path in filter(None, (out, annotate)):
-        print(f"{'written':<10} {path}")
-    return 0
 
 
 def _damage_text(report: ReplayReport) -> str:
@@ -192,6 +186,16 @@ class _Job:
             fanout = Fanout(sinks)
             report = replay(self.source, model, pipeline, fanout, clock, self.options, watch)
         return report, digest.hexdigest(), digest.counts
+
+    def told(self) -> dict[str, object]:
+        """What ran on what, once it ran."""
+        manifest = self.bundle.manifest
+        return {
+            "recording": str(self.recording),
+            "model": f"{manifest.name} {manifest.version}",
+            "model_sha256": self.bundle.digest,
+            **self.ran_on,
+        }
 
     def _recorder(self, stack: ExitStack) -> list[Sink]:
         if self.out is None:
