@@ -13,8 +13,8 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,7 +88,8 @@ class SessionSpec:
     Attributes:
         threads: Threads of one run.
         spinning: Let idle threads burn CPU for a lower latency of the next run.
-        save_to: Where to write the optimised graph; None = nowhere.
+        save_to: Where to write the optimised graph; None = nowhere. Where it cannot be written
+            there is a session all the same, and no file.
         optimise: False for a graph that is optimised already.
         compile_to: Where to write the graph as the providers compiled it; a provider that compiles
             nothing writes nothing. The file must not be there. None = nowhere.
@@ -205,7 +206,15 @@ def open_session(model: bytes, providers: Sequence[Chosen], spec: SessionSpec) -
             it raised.
     """
     with turn_on(provider.name for provider in providers):
-        return _made(model, providers, _session_options(spec))
+        try:
+            return _made(model, providers, _session_options(spec))
+        except ManifestError:
+            if spec.save_to is None:
+                raise
+        # Its disk may have filled up: that costs the file, not the model.
+        with suppress(OSError):
+            spec.save_to.unlink(missing_ok=True)
+        return _made(model, providers, _session_options(replace(spec, save_to=None)))
 
 
 def _made(model: bytes, providers: Sequence[Chosen], options: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import threading
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ from syncline.edge.runner import ModelSlot, Runner
 from syncline.edge.session import StopSwitch, available_providers
 from syncline.errors import DeadlineError, InferenceError, ManifestError, ProviderError
 
-from . import tiny
+from . import nets, tiny
 from .harness import CLOCK, frame
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -191,6 +192,25 @@ def test_edge_31_damaged_or_foreign_entry_is_ignored(tmp_path: Path) -> None:
         assert Backend.load(bundle, options).from_cache  # written anew
     entry.with_suffix(".sha256").unlink()
     assert not Backend.load(bundle, options).from_cache
+
+
+def test_a_disk_that_fills_up_while_the_cache_is_written_costs_no_model(tmp_path: Path) -> None:
+    """A device that starts with a full disk: a file can be made there, and not be filled."""
+    bundle = nets.bundle("segmenter", tmp_path / "b")
+    options = BackendOptions(cache_dir=tmp_path / "cache")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        full = Backend.load(bundle, options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not full.from_cache
+    assert list((tmp_path / "cache").iterdir()) == []
+    Backend.load(bundle, options)
+    ready = Backend.load(bundle, options)
+    assert ready.from_cache, "there is room again"
+    tensor = np.full(bundle.manifest.input.shape, 99, bundle.manifest.input.dtype)
+    np.testing.assert_array_equal(ready.run(tensor)[0], full.run(tensor)[0])
 
 
 def test_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) -> None:
