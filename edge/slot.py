@@ -174,8 +174,10 @@ class SlotState:
         return self._stuck() or self._bereft() or self.starvation.trouble() or self._invalid()
 
     def fault(self) -> str:
-        """What the model itself is to blame for: a broken camera is none of it."""
-        return self._stuck() or self.starvation.fault() or self._invalid()
+        """What the model itself is to blame for: no broken camera, and no dead provider."""
+        is_bereft = self.recovery.busy or bool(self.recovery.dead)
+        starved = "" if is_bereft else self.starvation.fault()
+        return self._stuck() or starved or self._invalid()
 
     def _bereft(self) -> str:
         return "" if self.engine is None else self.recovery.trouble(self.engine.backend.provider)

@@ -49,12 +49,20 @@ class Drive:
             slots,
             clock=CLOCK,
             callbacks=Callbacks(
-                on_result=lambda result: result.shadow or self.results.append(result),
-                on_drop=lambda drop: drop.slot == "next" or self.drops.append(drop),
+                on_result=self.on_result,
+                on_drop=self.on_drop,
                 on_event=self.events.append,
             ),
         )
         self.runner.start()
+
+    def on_result(self, result: Result) -> None:
+        if not result.shadow:
+            self.results.append(result)
+
+    def on_drop(self, drop: Drop) -> None:
+        if drop.slot == "main":
+            self.drops.append(drop)
 
     def until(self, holds: Callable[[], bool], limit_s: float) -> dict[str, Any]:
         """What health says once it holds, or when the patience is over."""

@@ -66,7 +66,8 @@ class Driver:
 @pytest.fixture
 def driver(tmp_path: Path) -> Driver:
     built = tmp_path / "liblosing.so"
-    command = ["cc", "-shared", "-fPIC", "-o", built, HERE / "losing_driver.c", "-ldl"]
+    source = str(HERE / "losing_driver.c")
+    command = ["cc", "-shared", "-fPIC", "-o", str(built), source, "-ldl"]
     subprocess.run(command, check=True, timeout=60)
     icd = {"library_path": str(built), "api_version": "1.0.5"}
     text = json.dumps({"file_format_version": "1.0.0", "ICD": icd})
