@@ -8,6 +8,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -84,6 +85,8 @@ class Uploads:
             try:
                 _write_synced(place, msgspec.json.encode(ticket))
             except OSError as error:
+                with suppress(OSError):
+                    place.unlink(missing_ok=True)  # half of one is none, and an error at the start
                 raise StorageError(
                     f"cannot write {place}: {error.strerror}", remedy="Free space on that disk"
                 ) from error

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from syncline.errors import StorageError
+from syncline.link.uploads import Uploads
+
 from .proxy import Proxy
 from .rig import Rig, wait
 
@@ -107,3 +110,21 @@ def test_a_ticket_that_the_disk_keeps_ends_nothing(
     assert uplink.uploads.done == 2
     assert len(collector.catalog.uploads("car")) == 2
     assert "Read-only file system" in caplog.text
+
+
+def test_half_a_ticket_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "one.bin"
+    path.write_bytes(b"x" * 1000)
+    uploads = Uploads(tmp_path / "uploads")
+
+    def no_space(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("os.fsync", no_space)
+        with pytest.raises(StorageError, match="No space left"):
+            uploads.add(path, "one.bin", {})
+    assert list((tmp_path / "uploads").iterdir()) == []
+    assert uploads.waiting == 0
+    uploads.add(path, "one.bin", {})
+    assert Uploads(tmp_path / "uploads").waiting == 1
