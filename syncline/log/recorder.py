@@ -6,6 +6,7 @@ docs/log-format.md for what it leaves on the disk.
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from syncline.messages import syncline_pb2 as pb
 from syncline.timebase import NS_PER_S, RawClock
 from syncline.topics import DROPS
 
+_LOG = logging.getLogger(__name__)
 GIB = 1 << 30
 _POLL_S = 0.02
 """How long a message may wait in memory, where a kill would take it: ten of 500 a second. Shorter
@@ -115,6 +117,7 @@ class Recorder:
         self._flush_wanted: list[threading.Event] = []
         self._stop = threading.Event()
         self._closed = False
+        self._bug = ""
         self._report_ns = clock.raw_ns()
         disk = disk or Disk()
         try:
@@ -232,14 +235,14 @@ class Recorder:
             segment=self._session.segment.name if self._session.segment else "",
             ring_bytes=self._ring.used_bytes,
             failures=self._session.failures,
-            error=self._session.error,
+            error=self._bug or self._session.error,
         )
 
     def close(self) -> None:
         """Write what is queued, close the segment and stop the threads; may be called twice.
 
         Raises:
-            StorageError: Messages were lost because the disk took no more.
+            StorageError: Messages were lost because the disk took no more, or by a bug.
         """
         if self._closed:
             return
@@ -250,6 +253,10 @@ class Recorder:
         self._lock.release()
         for lane in self._lanes.values():
             lane.channel.close()
+        if self._bug:
+            raise StorageError(
+                f"{len(self._queue)} messages were lost: {self._bug}", remedy="Look at the log"
+            )
         if lost := self.stats().lost:
             raise StorageError(
                 f"{sum(lost.values())} messages were lost: {self._session.error}",
@@ -257,6 +264,13 @@ class Recorder:
             )
 
     def _run(self) -> None:
+        try:
+            self._write_until_closed()
+        except Exception as error:  # noqa: BLE001 - a writer that died unseen would lose all in silence
+            _LOG.exception("the log writer ended by a bug")
+            self._bug = f"internal error in the log writer: {type(error).__name__}: {error}"
+
+    def _write_until_closed(self) -> None:
         while not self._stop.is_set():
             if not self._step():
                 self._stop.wait(_POLL_S)

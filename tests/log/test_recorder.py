@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mcap.reader import make_reader
 
-from syncline.errors import MessageError, UsageError
+from syncline.errors import MessageError, StorageError, UsageError
 from syncline.log.annotations import BoxColumns, annotations_message
 from syncline.log.disk import Disk
 from syncline.log.folder import RING, list_segments
@@ -276,3 +276,22 @@ def test_lossless_recorder_waits(tmp_path: Path) -> None:
             picture = image_message(i, "c", bytes(50_000), "jpeg")
             assert recorder.write("/camera/c/image", picture, i)
     assert [r.raw_ns for r in read_all(tmp_path)] == list(range(400))
+
+
+def test_a_writer_that_ends_by_a_bug_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unseen, it would lose everything in silence: the queue takes messages, and drops them."""
+    recorder = Recorder(tmp_path, clock=OsClock(), device="d")
+    assert recorder.stats().error == ""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(recorder._session, "step", broken)
+    recorder.write("/imu/a", imu(START_NS), START_NS)
+    recorder._thread.join(10)
+    assert "internal error in the log writer: ValueError: a bug" in recorder.stats().error
+    with pytest.raises(StorageError, match="a bug"):
+        recorder.close()
+    Recorder(tmp_path, clock=OsClock(), device="d").close()
