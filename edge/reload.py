@@ -32,6 +32,7 @@ class Reloader:
         counters: Of `/health`.
         states: All slots.
         tell: Whom to tell, without the lock.
+        wake: Begins an attempt for another slot, by name.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class Reloader:
         counters: Counter[str],
         states: Collection[SlotState],
         tell: Tell,
+        wake: Callable[[str], None],
     ) -> None:
         self._clock = clock
         self._lock = lock
         self._counters = counters
         self._states = states
         self._tell = tell
+        self._wake = wake
 
     def attempt(self, state: SlotState, *, hung: bool) -> None:
         """Find out what is wrong and put it right; `state.recovery` has begun already."""
@@ -62,7 +65,7 @@ class Reloader:
         assert engine is not None, "workers start after the models are loaded"
         if hung:
             self._replace(state, engine, state.recovery.error)
-        elif state.recovery.is_failing:
+        elif state.recovery.is_failing or engine.backend.is_released:
             self._examine(state, engine)
         elif state.recovery.lost:
             self._come_back(state, engine)
@@ -83,12 +86,13 @@ class Reloader:
             self._count("provider-lost")
             _log.error("slot %s: %s fails every run: %s", name, provider, error)
             self._let_go(provider, state.recovery.error)
-        self._replace(state, engine, f"{provider} failed in service: {state.recovery.error}")
+        why = state.recovery.error or error
+        self._replace(state, engine, f"{provider} failed in service: {why}")
 
     def _let_go(self, provider: str, why: str) -> None:
         """End the sessions of all slots that died with the provider: no new one works beside them.
 
-        Theirs come to recover as soon as their runs fail.
+        Theirs recover as soon as their runs fail, or this slot's model is loaded.
         """
         for state in self._states:
             engine = state.engine
@@ -159,6 +163,9 @@ class Reloader:
         change = f"{before} again" if before == after else f"{after} in place of {before}"
         _log.warning("slot %s: loaded anew on %s: %s", state.spec.name, change, why)
         self._tell(state, fresh.bundle, "reloaded", f"{why}; now on {change}", (before, after))
+        for other in self._states:
+            if other.engine is not None and other.engine.backend.is_released:
+                self._wake(other.spec.name)  # a shadow may wait long for a run that fails
 
     def _count(self, event: str) -> None:
         with self._lock:

@@ -77,7 +77,7 @@ class Serving:
         self._policy = policy
         self._swapping = threading.Lock()
         self._reloader = Reloader(
-            clock, self.lock, self.counters, self.slots.values(), self._tell_reload
+            clock, self.lock, self.counters, self.slots.values(), self._tell_reload, self.recover
         )
         self._loading: list[threading.Thread] = []
 

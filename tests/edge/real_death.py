@@ -83,9 +83,10 @@ class Drive:
         want = len(self.results) + count
         return lambda: len(self.results) >= want
 
-    def shadow_served(self, count: int) -> Callable[[], bool]:
-        want = self.runner.health().slots[1].processed + count
-        return lambda: self.runner.health().slots[1].processed >= want
+    def shadow_reloaded(self) -> bool:
+        """Whether the shadow, too, was loaded anew, and nothing is wrong with either."""
+        told = any(e.slot == "next" and e.action == "reloaded" for e in self.events)
+        return told and self.runner.health().state == "ok"
 
     def counted(self, name: str, count: int = 1) -> Callable[[], bool]:
         return lambda: self.runner.health().counters.get(name, 0) >= count
@@ -119,7 +120,7 @@ def lasting(drive: Drive, gate: Path) -> dict[str, Any]:
     back = drive.until(lambda: drive.runner.health().state == "ok", 60.0)
     told = {"dead": dead, "after": after, "still": still, "back": back}
     if GIVEN["shadow"]:
-        told["shadow"] = drive.until(drive.shadow_served(5), 60.0)
+        told["shadow"] = drive.until(drive.shadow_reloaded, 60.0)
     return told
 
 
