@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 from syncline.edge.capture import Capture
 from syncline.edge.runner import Runner
 from syncline.messages import syncline_pb2 as pb
-from syncline.timebase import RawClock
+from syncline.timebase import NS_PER_S, RawClock
+
+TOLD_NS = 10 * NS_PER_S
+"""How long a result that could not be handed on is told: whoever asks seldom must see it, too."""
 
 Part = Callable[[pb.Health], list[str] | None]
 """Adds its counters to a message; returns a line for each problem, or sets the state itself."""
@@ -31,6 +34,7 @@ class Status:
         self._runner = runner
         self._captures = captures
         self._parts = parts
+        self._failed, self._failed_ns = 0, clock.raw_ns() - TOLD_NS
         self._lock = threading.Lock()  # a scrape and the daemon's own loop may ask at once
 
     def message(self) -> pb.Health:
@@ -42,6 +46,7 @@ class Status:
             problems: list[str] = []
             for part in self._parts:
                 problems += part(message) or []
+            problems += self._lost_results(message)
             wrong, ended = self._add_cameras(message)
             if wrong or problems:
                 message.state = "degraded"
@@ -50,6 +55,15 @@ class Status:
             if worst in ("failed", "starting"):
                 message.state = worst
             return message
+
+    def _lost_results(self, message: pb.Health) -> list[str]:
+        """Results and drops that the daemon itself failed to hand on, while that is news."""
+        failed = message.counters.get("callback-failed", 0)
+        if failed > self._failed:
+            self._failed, self._failed_ns = failed, message.raw_ns
+        if message.raw_ns - self._failed_ns >= TOLD_NS or not failed:
+            return []
+        return [f"internal error: {failed} results or drops were not handed on; see the log"]
 
     def _add_cameras(self, message: pb.Health) -> tuple[list[str], list[str]]:
         """Add the cameras; returns what is wrong with them, and which recordings are over."""
