@@ -115,6 +115,7 @@ class Recorder:
         self._lanes_lock = threading.Lock()
         self._queue = LaneQueue(queue_bytes, lossless=lossless)
         self._flush_wanted: list[threading.Event] = []
+        self._flush_lock = threading.Lock()
         self._stop = threading.Event()
         self._closed = False
         self._bug = ""
@@ -214,7 +215,8 @@ class Recorder:
             StorageError: The disk refuses; what waits is kept and tried again.
         """
         done = threading.Event()
-        self._flush_wanted.append(done)
+        with self._flush_lock:
+            self._flush_wanted.append(done)
         if not done.wait(_JOIN_S):
             raise StorageError("the log writer does not answer", remedy="Look at the disk's health")
         self._sync.sync()
@@ -281,10 +283,11 @@ class Recorder:
 
     def _step(self) -> bool:
         """Write one batch; False when the queue had none or the disk takes none."""
-        now_ns = self._clock.raw_ns()
-        wanted, self._flush_wanted = self._flush_wanted, []
+        with self._flush_lock:  # before the batch: all that was written before it is in there
+            wanted, self._flush_wanted = self._flush_wanted, []
         stalled = self._session.stalled
         batch = [] if stalled else self._queue.take(len(self._queue) if wanted else _BATCH)
+        now_ns = self._clock.raw_ns()  # after the batch: what is in there belongs to this segment
         if now_ns - self._report_ns >= NS_PER_S or self._stop.is_set():
             self._report_ns = now_ns
             batch += self._drop_items(now_ns)

@@ -26,9 +26,12 @@ def raw_dealer(
         if routing_id:
             sock.set(zmq.ROUTING_ID, routing_id)
         sock.set(zmq.RCVTIMEO, 1500)
-        sock.connect(rig.listen)
-        yield sock
-        sock.close(linger=0)
+        sock.set(zmq.SNDTIMEO, 1500)  # one that was refused waits for a connection without end
+        try:
+            sock.connect(rig.listen)
+            yield sock
+        finally:
+            sock.close(linger=0)
 
 
 def hello(sock: zmq.Socket[bytes], name: str, session: int = 1) -> object:
