@@ -39,6 +39,17 @@ def hello(sock: zmq.Socket[bytes], name: str, session: int = 1) -> object:
     return unpack(sock.recv())
 
 
+def is_unanswered(sock: zmq.Socket[bytes], *messages: bytes) -> bool:
+    """Whether nothing comes back; what is refused before it could speak cannot even send."""
+    try:
+        for message in messages:
+            sock.send(message)
+        sock.recv()
+    except zmq.Again:
+        return True
+    return False
+
+
 def data(session: int, tx: int, seq: int, n: int = 1, stream: str = STREAM) -> bytes:
     body = pack_body([(seq + i, PAYLOAD) for i in range(n)])
     return pack(Data(session, tx, 1, n, seq, "boot", stream, body))
