@@ -32,8 +32,7 @@ def ask(nice: int) -> int:
     if sys.platform != "linux":
         return USUAL
     me = threading.get_native_id()
-    if os.getpriority(os.PRIO_PROCESS, me) == USUAL:
-        _set(me, nice)
+    _set_usual(me, nice)
     return os.getpriority(os.PRIO_PROCESS, me)
 
 
@@ -41,11 +40,15 @@ def ask_for_all(nice: int) -> int:
     """`ask`, for every thread that the process has by now: libraries start some when imported."""
     if sys.platform == "linux":
         for task in Path("/proc/self/task").iterdir():
-            thread = int(task.name)
             with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
-                if os.getpriority(os.PRIO_PROCESS, thread) == USUAL:
-                    _set(thread, nice)
+                _set_usual(int(task.name), nice)
     return ask(nice)
+
+
+def give_way(nice: int) -> None:
+    """Put this thread behind the others for good, where the system counts niceness by thread."""
+    if sys.platform == "linux":
+        _set(threading.get_native_id(), nice)
 
 
 class Slack:
@@ -97,6 +100,12 @@ def _own_if_it_can_be_left() -> int:
     probe.start()
     probe.join()
     return own if came_back == [True] else USUAL
+
+
+def _set_usual(thread: int, nice: int) -> None:
+    """Set the niceness of a thread that was given none."""
+    if os.getpriority(os.PRIO_PROCESS, thread) == USUAL:
+        _set(thread, nice)
 
 
 def _set(thread: int, nice: int) -> bool:

@@ -6,9 +6,6 @@ compare with what is served now. Only then one reference changes.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ from syncline.edge.backend import BackendOptions
 from syncline.edge.engine import Engine
 from syncline.edge.model.bundle import Bundle
 from syncline.edge.model.manifest import Manifest
+from syncline.edge.niceness import give_way
 from syncline.errors import ManifestError
 
 _BACKGROUND_NICE = 10
@@ -123,5 +121,4 @@ def yield_to_serving(options: BackendOptions) -> None:
     more than one thread is loaded at full priority.
     """
     if options.intra_op_threads == 1:
-        with contextlib.suppress(OSError, AttributeError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BACKGROUND_NICE)
+        give_way(_BACKGROUND_NICE)

@@ -39,9 +39,11 @@ print(got)
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="niceness per thread is Linux's")
 
 
-def _may_go_first() -> bool:
+@pytest.fixture(scope="module")
+def _may_go_first() -> None:
     probe = "import os; os.setpriority(os.PRIO_PROCESS, 0, -5)"
-    return subprocess.run([sys.executable, "-c", probe], capture_output=True).returncode == 0
+    if subprocess.run([sys.executable, "-c", probe], capture_output=True).returncode != 0:
+        pytest.skip("needs the right to a niceness below 0")
 
 
 def _said(*words: str, before: tuple[str, ...] = ()) -> str:
@@ -50,15 +52,13 @@ def _said(*words: str, before: tuple[str, ...] = ()) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.usefixtures("_may_go_first")
 def test_threads_inherit_what_was_asked_for_and_slack_steps_back() -> None:
-    if not _may_go_first():
-        pytest.skip("needs the right to a niceness below 0")
     assert _said("-5") == "[-5, -5, 0, -5]"
 
 
+@pytest.mark.usefixtures("_may_go_first")
 def test_threads_that_libraries_started_before_are_asked_for_too() -> None:
-    if not _may_go_first():
-        pytest.skip("needs the right to a niceness below 0")
     code = """
 import os, threading
 end = threading.Event()
@@ -83,10 +83,9 @@ def test_without_the_right_nothing_changes() -> None:
     assert _said("-5", "nobody") == "[0, 0, 0, 0]"
 
 
+@pytest.mark.usefixtures("_may_go_first")
 def test_what_the_right_does_not_reach_is_not_left() -> None:
     """Started below 0 and unable to come back there: slack work stays where it is."""
-    if not _may_go_first():
-        pytest.skip("needs the right to a niceness below 0")
     left = _SAYS.replace(
         "got = [",
         "os.setpriority(os.PRIO_PROCESS, 0, -5); os.setresuid(65534, 65534, 65534)\ngot = [",
@@ -96,10 +95,9 @@ def test_what_the_right_does_not_reach_is_not_left() -> None:
     assert said == "[-5, -5, -5, -5]"
 
 
+@pytest.mark.usefixtures("_may_go_first")
 def test_edge_36_a_shadow_goes_before_nobody(tmp_path: Path) -> None:
     """edge-36: its worker steps back for it and is back when the next frame is run."""
-    if not _may_go_first():
-        pytest.skip("needs the right to a niceness below 0")
     shadow_runs: list[int] = []
     frame_runs: list[int] = []
     told = Told()
